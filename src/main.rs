@@ -1,0 +1,7 @@
+//! Entry of rundlet: arms the log, finds the verb, prints one error chain, leaves with its exit code.
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+mod sys;
+
+fn main() {}

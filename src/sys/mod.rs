@@ -1,0 +1,12 @@
+//! The only unsafe code of rundlet: thin, safe, errno-typed wrappers of system calls that `nix` lacks.
+//! Knows nothing of OCI. Called by every layer above; each file states the man page it wraps.
+
+use nix::errno::Errno;
+
+/// The result of a raw system call: what it returned, or the errno it failed with.
+pub(crate) type Result<T> = std::result::Result<T, Errno>;
+
+/// Turns the return value of `libc::syscall` (-1 and `errno`) into a `Result`.
+pub(crate) fn check(ret: libc::c_long) -> Result<libc::c_long> {
+    if ret < 0 { Err(Errno::last()) } else { Ok(ret) }
+}
