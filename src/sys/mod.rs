@@ -1,6 +1,10 @@
 //! The only unsafe code of rundlet: thin, safe, errno-typed wrappers of system calls that `nix` lacks.
 //! Knows nothing of OCI. Called by every layer above; each file states the man page it wraps.
 
+pub(crate) mod clone;
+pub(crate) mod keyring;
+pub(crate) mod process;
+
 use nix::errno::Errno;
 
 /// The result of a raw system call: what it returned, or the errno it failed with.

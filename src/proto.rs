@@ -1,0 +1,242 @@
+//! The protocol between the runtime (parent: `container/create.rs`, `container/exec.rs`) and the process it cloned (`init`).
+//!
+//! One close-on-exec `SOCK_SEQPACKET` pair made before the clone; one message is one packet, tag first, no descriptor is ever
+//! passed. Both sides know from the plan which meetings happen, so a meeting nobody needs costs nothing.
+//!
+//! ```text
+//!    stage / init                      create / run / exec
+//!    ------------                      -------------------
+//!    InitPid{pid}         -->          only with a stage process: pid of the real init, as the runtime sees it
+//!                         <--  Placed  id maps, cgroup and its limits, rlimits, oom score are set
+//!    RootReady            -->          only with prestart or createRuntime hooks: mounts are made, root not yet changed
+//!                         <--  HooksDone
+//!    Ready                -->          everything that can fail before the user's program has been done
+//!                         <--  Committed  state and pid file are written; with `run` and `exec` also: go
+//!    Failed{..}           -->          instead of any of the above; the sender then leaves by _exit
+//!    (end of file)                     after Committed: the program runs (the socket is close-on-exec)
+//! ```
+//!
+//! A child that reads end of file leaves: its runtime has died (X4).
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
+
+/// Longest packet: a failure's text is cut to fit (I1: bounded, one packet each, nothing parsed but fixed fields).
+const MAX_PACKET: usize = 8192;
+
+/// What the cloned side says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum FromInit {
+    InitPid(i32),
+    RootReady,
+    Ready,
+    Failed(Failure),
+}
+
+/// An error on its way from the container to the runtime.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// Name of the step, as in the step tables of `init`.
+    pub(crate) step: String,
+    /// errno at the root of the error, 0 if there was none.
+    pub(crate) errno: i32,
+    /// The whole chain, outermost first.
+    pub(crate) chain: String,
+}
+
+/// What the runtime says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ToInit {
+    Placed,
+    HooksDone,
+    Committed,
+}
+
+impl FromInit {
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            FromInit::InitPid(pid) => [&[1], &pid.to_le_bytes()[..]].concat(),
+            FromInit::RootReady => vec![2],
+            FromInit::Ready => vec![3],
+            FromInit::Failed(failure) => {
+                let mut packet = vec![4];
+                packet.extend(failure.errno.to_le_bytes());
+                packet.extend(failure.step.as_bytes());
+                packet.push(0);
+                packet.extend(failure.chain.as_bytes());
+                packet.truncate(MAX_PACKET);
+                packet
+            }
+        }
+    }
+
+    fn decode(packet: &[u8]) -> Option<FromInit> {
+        let (tag, rest) = packet.split_first()?;
+        match (tag, rest.len()) {
+            (1, 4) => Some(FromInit::InitPid(i32::from_le_bytes(rest.try_into().ok()?))),
+            (2, 0) => Some(FromInit::RootReady),
+            (3, 0) => Some(FromInit::Ready),
+            (4, 4..) => {
+                let (errno, text) = rest.split_at(4);
+                let text = String::from_utf8_lossy(text);
+                let (step, chain) = text.split_once('\0')?;
+                let errno = i32::from_le_bytes(errno.try_into().ok()?);
+                Some(FromInit::Failed(Failure { step: step.to_owned(), errno, chain: chain.to_owned() }))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl ToInit {
+    fn tag(self) -> u8 {
+        match self {
+            ToInit::Placed => 1,
+            ToInit::HooksDone => 2,
+            ToInit::Committed => 3,
+        }
+    }
+}
+
+/// The runtime's end.
+pub(crate) struct RuntimeEnd(OwnedFd);
+
+/// The cloned side's end.
+pub(crate) struct InitEnd(OwnedFd);
+
+/// Makes both ends.
+pub(crate) fn pair() -> Result<(RuntimeEnd, InitEnd)> {
+    let (runtime, init) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .context("make a socket pair for the container's init")?;
+    Ok((RuntimeEnd(runtime), InitEnd(init)))
+}
+
+fn send(fd: BorrowedFd<'_>, packet: &[u8]) -> nix::Result<()> {
+    loop {
+        match sendmsg::<()>(fd.as_raw_fd(), &[IoSlice::new(packet)], &[], MsgFlags::MSG_NOSIGNAL, None) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// The next packet; empty at end of file.
+fn receive<'a>(fd: BorrowedFd<'_>, buffer: &'a mut [u8]) -> nix::Result<&'a [u8]> {
+    let len = loop {
+        match recvmsg::<()>(fd.as_raw_fd(), &mut [IoSliceMut::new(buffer)], None, MsgFlags::empty()) {
+            // A peer that left with a message of ours unread resets the connection: the end, as far as reading goes.
+            Err(Errno::ECONNRESET) => break 0,
+            Err(Errno::EINTR) => {}
+            other => break other?.bytes,
+        }
+    };
+    Ok(&buffer[..len])
+}
+
+impl RuntimeEnd {
+    /// Sends one message. A peer that is gone is not an error here: reading tells why it went.
+    pub(crate) fn send(&self, message: ToInit) -> Result<()> {
+        match send(self.0.as_fd(), &[message.tag()]) {
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+            Err(errno) => Err(errno).context("send to the container's init"),
+        }
+    }
+
+    /// The next message, or `None` when the other side has closed its end (died, or, after `Committed`, became the program).
+    /// Watches `pidfd` as well, so that a killed child whose socket lives on in a sibling cannot hang the runtime.
+    pub(crate) fn receive(&self, pidfd: Option<BorrowedFd<'_>>) -> Result<Option<FromInit>> {
+        let mut polled = vec![PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        polled.extend(pidfd.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        loop {
+            match poll(&mut polled, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                other => break other.context("wait for the container's init").map(drop)?,
+            }
+        }
+        // A message sent before the death is read first.
+        if polled[0].revents().is_none_or(|events| events.is_empty()) {
+            return Ok(None);
+        }
+        let mut buffer = [0_u8; MAX_PACKET];
+        let packet = receive(self.0.as_fd(), &mut buffer).context("read from the container's init")?;
+        if packet.is_empty() {
+            return Ok(None);
+        }
+        let Some(message) = FromInit::decode(packet) else {
+            bail!("the container's init sent a packet of {} bytes that is no message (tag {})", packet.len(), packet[0])
+        };
+        Ok(Some(message))
+    }
+}
+
+impl InitEnd {
+    pub(crate) fn send(&self, message: &FromInit) -> Result<()> {
+        send(self.0.as_fd(), &message.encode()).context("send to the runtime")
+    }
+
+    /// Waits for exactly `wanted`. End of file means that the runtime is dead.
+    pub(crate) fn expect(&self, wanted: ToInit) -> Result<()> {
+        let mut buffer = [0_u8; MAX_PACKET];
+        let packet = receive(self.0.as_fd(), &mut buffer).context("read from the runtime")?;
+        match packet {
+            [tag] if *tag == wanted.tag() => Ok(()),
+            [] => bail!("the runtime died while {wanted:?} was awaited"),
+            other => bail!("expected {wanted:?} from the runtime, got tag {}", other[0]),
+        }
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_the_wire() {
+        let failure = Failure { step: "mounts".into(), errno: 2, chain: "mount `x`: no such file or directory".into() };
+        for message in [FromInit::InitPid(-7), FromInit::RootReady, FromInit::Ready, FromInit::Failed(failure)] {
+            assert_eq!(FromInit::decode(&message.encode()), Some(message));
+        }
+    }
+
+    #[test]
+    fn broken_packets_are_refused() {
+        for packet in [&[][..], &[0], &[1], &[1, 2, 3], &[2, 0], &[4, 0, 0, 0], &[4, 0, 0, 0, 0, b'x'], &[9, 9]] {
+            assert_eq!(FromInit::decode(packet), None, "{packet:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_failure_is_cut_and_still_read() {
+        let failure = Failure { step: "s".into(), errno: 1, chain: "y".repeat(100_000) };
+        let (runtime, init) = pair().unwrap();
+        init.send(&FromInit::Failed(failure)).unwrap();
+        let Some(FromInit::Failed(read)) = runtime.receive(None).unwrap() else { panic!("no failure") };
+        assert_eq!((read.step.as_str(), read.errno), ("s", 1));
+        assert!(read.chain.len() > 8000);
+    }
+
+    #[test]
+    fn a_dead_runtime_is_noticed() {
+        let (runtime, init) = pair().unwrap();
+        drop(runtime);
+        let error = init.expect(ToInit::Placed).unwrap_err().to_string();
+        assert!(error.contains("the runtime died"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_message_names_both() {
+        let (runtime, init) = pair().unwrap();
+        runtime.send(ToInit::HooksDone).unwrap();
+        let error = init.expect(ToInit::Committed).unwrap_err().to_string();
+        assert!(error.contains("Committed") && error.contains("tag 2"), "{error}");
+    }
+}

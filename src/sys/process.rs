@@ -1,0 +1,114 @@
+//! Calls about the calling process that `nix` lacks or wraps in a way unfit for a cloned child.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::{Result, check};
+
+/// Leaves at once: no destructors, no atexit handlers, which belong to the process this one was cloned from.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit never returns and touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
+/// Whether /proc/self/task has one entry. Only for debug assertions; `true` when it cannot be read.
+pub(crate) fn is_single_threaded() -> bool {
+    std::fs::read_dir("/proc/self/task").map_or(true, |tasks| tasks.count() == 1)
+}
+
+/// prlimit(2): sets the soft and hard limit of another process. `resource` is a `RLIMIT_*` number.
+pub(crate) fn set_rlimit(pid: Pid, resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: `limit` is a whole rlimit64 that outlives the call; no old value is asked for.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            pid.as_raw(),
+            resource,
+            &raw const limit,
+            std::ptr::null_mut::<libc::rlimit64>(),
+        )
+    };
+    check(ret).map(drop)
+}
+
+/// setdomainname(2) of the calling process's UTS namespace.
+pub(crate) fn set_domain_name(name: &str) -> Result<()> {
+    // SAFETY: pointer and length describe the same live string.
+    let ret = unsafe { libc::syscall(libc::SYS_setdomainname, name.as_ptr(), name.len()) };
+    check(ret).map(drop)
+}
+
+/// getcwd(2) itself, not libc's, which hides the kernel's `(unreachable)` prefix (CVE-2024-21626, W1).
+pub(crate) fn raw_cwd() -> Result<Vec<u8>> {
+    let mut buffer = vec![0_u8; 4096];
+    // SAFETY: the kernel writes at most `buffer.len()` bytes into the live buffer.
+    let ret = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    let len = usize::try_from(check(ret)?).map_err(|_| Errno::EOVERFLOW)?;
+    buffer.truncate(len.saturating_sub(1));
+    Ok(buffer)
+}
+
+/// Pointers to `strings` with the closing null that execve(2) wants.
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+}
+
+/// execve(2). Returns only on failure.
+pub(crate) fn exec(program: &CStr, args: &[CString], env: &[CString]) -> Errno {
+    let (argv, envp) = (pointers(args), pointers(env));
+    // SAFETY: all three are null-terminated and outlive the call; on success the call does not return.
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    Errno::last()
+}
+
+/// execveat(2) of an open file (`AT_EMPTY_PATH`). Returns only on failure.
+pub(crate) fn exec_fd(program: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> Errno {
+    let (argv, envp) = (pointers(args), pointers(env));
+    // SAFETY: the descriptor is open, all strings are null-terminated and outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Errno::last()
+}
+
+/// Sets the disposition of `signal` to the default. Signals that cannot be set (SIGKILL) are an error of the caller.
+pub(crate) fn default_signal(signal: i32) {
+    // SAFETY: SIG_DFL is always a valid disposition and installs no handler code.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+/// PR_SET_NAME: what `ps` and /proc/PID/comm show; at most 15 bytes are kept.
+pub(crate) fn set_name(name: &CStr) {
+    // nix's wrapper fails only for a bad pointer; a name is a courtesy.
+    let _ = nix::sys::prctl::set_name(name);
+}
+
+/// ioctl(SIOCGIFFLAGS, SIOCSIFFLAGS): brings the loopback interface of the current network namespace up.
+pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: ifreq is plain data, all-zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo\0") {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(libc::c_short::MAX);
+    // SAFETY: SIOCSIFFLAGS reads one ifreq, which lives here; the socket is open.
+    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) };
+    check(libc::c_long::from(ret)).map(drop)
+}
+
+/// Whether a raw descriptor number is open in this process.
+pub(crate) fn is_open(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD on any number is harmless.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
