@@ -52,7 +52,7 @@ pub(crate) struct Failure {
 /// What the runtime says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ToInit {
-    Placed,
+    Placed(i32),
     HooksDone,
     Committed,
 }
@@ -94,11 +94,20 @@ impl FromInit {
 }
 
 impl ToInit {
-    fn tag(self) -> u8 {
+    fn encode(self) -> Vec<u8> {
         match self {
-            ToInit::Placed => 1,
-            ToInit::HooksDone => 2,
-            ToInit::Committed => 3,
+            ToInit::Placed(pid) => [&[1], &pid.to_le_bytes()[..]].concat(),
+            ToInit::HooksDone => vec![2],
+            ToInit::Committed => vec![3],
+        }
+    }
+
+    fn decode(packet: &[u8]) -> Option<ToInit> {
+        match packet {
+            [1, pid @ ..] => Some(ToInit::Placed(i32::from_le_bytes(pid.try_into().ok()?))),
+            [2] => Some(ToInit::HooksDone),
+            [3] => Some(ToInit::Committed),
+            _ => None,
         }
     }
 }
@@ -141,7 +150,7 @@ fn receive<'a>(fd: BorrowedFd<'_>, buffer: &'a mut [u8]) -> nix::Result<&'a [u8]
 impl RuntimeEnd {
     /// Sends one message. A peer that is gone is not an error here: reading tells why it went.
     pub(crate) fn send(&self, message: ToInit) -> Result<()> {
-        match send(self.0.as_fd(), &[message.tag()]) {
+        match send(self.0.as_fd(), &message.encode()) {
             Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
             Err(errno) => Err(errno).context("send to the container's init"),
         }
@@ -179,15 +188,28 @@ impl InitEnd {
         send(self.0.as_fd(), &message.encode()).context("send to the runtime")
     }
 
-    /// Waits for exactly `wanted`. End of file means that the runtime is dead.
-    pub(crate) fn expect(&self, wanted: ToInit) -> Result<()> {
+    /// The next message, `wanted` for messages. End of file means that the runtime is dead.
+    fn receive(&self, wanted: &str) -> Result<ToInit> {
         let mut buffer = [0_u8; MAX_PACKET];
         let packet = receive(self.0.as_fd(), &mut buffer).context("read from the runtime")?;
-        match packet {
-            [tag] if *tag == wanted.tag() => Ok(()),
-            [] => bail!("the runtime died while {wanted:?} was awaited"),
-            other => bail!("expected {wanted:?} from the runtime, got tag {}", other[0]),
+        if packet.is_empty() {
+            bail!("the runtime died while {wanted} was awaited");
         }
+        ToInit::decode(packet).with_context(|| format!("expected {wanted} from the runtime, got tag {}", packet[0]))
+    }
+
+    /// Waits for `Placed`; returns this process's pid as the runtime sees it.
+    pub(crate) fn await_placed(&self) -> Result<i32> {
+        match self.receive("Placed")? {
+            ToInit::Placed(pid) => Ok(pid),
+            other => bail!("expected Placed from the runtime, got {other:?}"),
+        }
+    }
+
+    /// Waits for exactly `wanted`.
+    pub(crate) fn expect(&self, wanted: ToInit) -> Result<()> {
+        let got = self.receive(&format!("{wanted:?}"))?;
+        if got == wanted { Ok(()) } else { bail!("expected {wanted:?} from the runtime, got {got:?}") }
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -228,7 +250,7 @@ mod tests {
     fn a_dead_runtime_is_noticed() {
         let (runtime, init) = pair().unwrap();
         drop(runtime);
-        let error = init.expect(ToInit::Placed).unwrap_err().to_string();
+        let error = init.await_placed().unwrap_err().to_string();
         assert!(error.contains("the runtime died"), "{error}");
     }
 
@@ -237,6 +259,6 @@ mod tests {
         let (runtime, init) = pair().unwrap();
         runtime.send(ToInit::HooksDone).unwrap();
         let error = init.expect(ToInit::Committed).unwrap_err().to_string();
-        assert!(error.contains("Committed") && error.contains("tag 2"), "{error}");
+        assert!(error.contains("Committed") && error.contains("HooksDone"), "{error}");
     }
 }

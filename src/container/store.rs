@@ -1,0 +1,165 @@
+//! The state root: which ids exist, and one directory each. Every verb enters here; nothing else knows its layout.
+//!
+//! `ROOT/ID/state.json` the record, `ROOT/ID/exec.fifo` the gate of a created container, `ROOT/ID/seccomp` the compiled
+//! filter, `ROOT/ID/notify/` the sd_notify socket.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, mkdirat};
+
+use super::record::Record;
+use crate::error::NotExist;
+
+/// Name of the fifo that a created container's init waits on.
+pub(crate) const GATE: &str = "exec.fifo";
+/// Name of the compiled seccomp filter.
+pub(crate) const FILTER: &str = "seccomp";
+
+const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
+
+/// The rule of S1, which is runc's.
+pub(crate) fn check_id(id: &str) -> Result<()> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
+    ensure!(!id.is_empty(), "container id cannot be empty");
+    ensure!(
+        id.len() <= 255 && id != "." && id != ".." && id.bytes().all(allowed),
+        "invalid container id format: {id:?} (1 to 255 letters, digits, `_`, `+`, `-`, `.`; not `.` or `..`)"
+    );
+    Ok(())
+}
+
+/// The state root of `--root`.
+pub(crate) struct Store {
+    path: PathBuf,
+}
+
+/// One container's directory.
+pub(crate) struct Slot {
+    pub(crate) id: String,
+    pub(crate) dir: OwnedFd,
+    path: PathBuf,
+}
+
+impl Store {
+    pub(crate) fn new(root: &Path) -> Store {
+        Store { path: root.to_owned() }
+    }
+
+    /// Takes `id`: of several at once exactly one succeeds, and the others have touched nothing.
+    pub(crate) fn reserve(&self, id: &str) -> Result<Slot> {
+        check_id(id)?;
+        let path = self.path.join(id);
+        let private = Mode::S_IRWXU;
+        loop {
+            match open(&self.path, DIRECTORY.difference(OFlag::O_NOFOLLOW), Mode::empty()) {
+                Ok(root) => {
+                    match mkdirat(&root, id, private) {
+                        Err(Errno::EEXIST) => bail!("container with id `{id}` already exists"),
+                        other => other.with_context(|| format!("make `{}`", path.display()))?,
+                    }
+                    let dir = openat(&root, id, DIRECTORY, Mode::empty())
+                        .with_context(|| format!("open `{}`", path.display()))?;
+                    return Ok(Slot { id: id.to_owned(), dir, path });
+                }
+                Err(Errno::ENOENT) => self.make_root()?,
+                Err(errno) => {
+                    return Err(errno).with_context(|| format!("--root: open `{}`", self.path.display()));
+                }
+            }
+        }
+    }
+
+    /// Made with mode 0700 whatever the umask (S3).
+    fn make_root(&self) -> Result<()> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let parent = self.path.parent().unwrap_or(&self.path);
+        std::fs::create_dir_all(parent).with_context(|| format!("--root: make `{}`", parent.display()))?;
+        match std::fs::DirBuilder::new().mode(0o700).create(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            other => other.with_context(|| format!("--root: make `{}`", self.path.display())),
+        }
+    }
+
+    /// The directory of an existing container; [`NotExist`] where there is none.
+    pub(crate) fn slot(&self, id: &str) -> Result<Slot> {
+        check_id(id)?;
+        let path = self.path.join(id);
+        match open(&path, DIRECTORY, Mode::empty()) {
+            Ok(dir) => Ok(Slot { id: id.to_owned(), dir, path }),
+            Err(Errno::ENOENT) => Err(NotExist(id.to_owned()).into()),
+            Err(errno) => Err(errno).with_context(|| format!("open `{}`", path.display())),
+        }
+    }
+
+    /// Ids of everything in the state root, sorted.
+    pub(crate) fn ids(&self) -> Result<Vec<String>> {
+        let entries = match std::fs::read_dir(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.with_context(|| format!("--root: read `{}`", self.path.display()))?,
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let entry = entry.with_context(|| format!("--root: read `{}`", self.path.display()))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && check_id(&name).is_ok() {
+                ids.push(name);
+            }
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+}
+
+impl Slot {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn read(&self) -> Result<Record> {
+        Record::read(self.dir.as_fd()).with_context(|| format!("state of container `{}`", self.id))
+    }
+
+    pub(crate) fn write(&self, record: &Record) -> Result<()> {
+        record.write(self.dir.as_fd()).with_context(|| format!("state of container `{}`", self.id))
+    }
+
+    /// Removes the directory and all in it; links in it are not followed (S2). Last of every removal, so that what failed
+    /// before can be repeated. One that is gone already is no error.
+    pub(crate) fn remove(&self) -> Result<()> {
+        match std::fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other.with_context(|| format!("remove `{}`", self.path.display())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_checked() {
+        for id in ["a", "A-b_c+d.e", "..a", &"x".repeat(255)] {
+            assert!(check_id(id).is_ok(), "{id}");
+        }
+        for id in ["", ".", "..", "a/b", "a b", "ä", "a\n", &"x".repeat(256)] {
+            assert!(check_id(id).is_err(), "{id}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_taken_once_and_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(&root.path().join("deep/root"));
+        let slot = store.reserve("one").unwrap();
+        assert!(store.reserve("one").err().unwrap().to_string().contains("already exists"));
+        assert_eq!(store.ids().unwrap(), ["one"]);
+        slot.remove().unwrap();
+        slot.remove().unwrap();
+        assert!(store.slot("one").err().unwrap().is::<NotExist>());
+    }
+}

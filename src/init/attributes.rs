@@ -1,0 +1,92 @@
+//! Steps that set attributes of the process or of its namespaces: session, signals, keyring, names, loopback, sysctl,
+//! personality.
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{sethostname, setsid};
+
+use super::Child;
+use crate::fs::procfs;
+use crate::plan::namespaces::Kind;
+use crate::sys;
+
+/// A session of its own, no blocked and no ignored signals (X5). The umask stays 0 until the identity is taken, so that
+/// modes given in the plan are the modes made.
+pub(super) fn session(child: &mut Child<'_>) -> Result<()> {
+    setsid().context("make a session")?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("unblock signals")?;
+    for signal in 1..=64 {
+        if child.ignored_signals & (1 << (signal - 1)) != 0 {
+            sys::process::default_signal(signal);
+        }
+    }
+    umask(Mode::empty());
+    Ok(())
+}
+
+/// Key permissions (keyctl_setperm(3)): search by the owning user, and by everyone where the container's users are others.
+const USER_SEARCH: u32 = 0x8_0000;
+const OTHER_SEARCH: u32 = 0x8;
+
+pub(super) fn keyring(child: &mut Child<'_>) -> Result<()> {
+    if !child.new_keyring {
+        return Ok(());
+    }
+    let name = CString::new(format!("_ses.{}", child.id))?;
+    let serial = match sys::keyring::join_session(&name) {
+        // A kernel without keyrings has no keys to protect (L2).
+        Err(Errno::ENOSYS) => return Ok(()),
+        other => other.with_context(|| format!("join session keyring `{}`", name.to_string_lossy()))?,
+    };
+    let search = if child.in_user_namespace { OTHER_SEARCH } else { USER_SEARCH };
+    let mask = sys::keyring::permissions(serial).context("read the session keyring's permissions")?;
+    sys::keyring::set_permissions(serial, mask | search).context("set the session keyring's permissions")
+}
+
+pub(super) fn host_name(child: &mut Child<'_>) -> Result<()> {
+    let plan = child.part()?.plan;
+    if let Some(name) = &plan.hostname {
+        sethostname(name).with_context(|| format!("hostname: set host name `{name}`"))?;
+    }
+    if let Some(name) = &plan.domainname {
+        sys::process::set_domain_name(name).with_context(|| format!("domainname: set domain name `{name}`"))?;
+    }
+    Ok(())
+}
+
+/// Brings `lo` of a new network namespace up; two system calls instead of a netlink conversation.
+pub(super) fn loopback(child: &mut Child<'_>) -> Result<()> {
+    if !child.part()?.plan.namespaces.makes(Kind::Network) {
+        return Ok(());
+    }
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+        .context("open a socket to bring the loopback interface up")?;
+    sys::process::loopback_up(socket.as_fd()).context("bring the loopback interface `lo` up")
+}
+
+pub(super) fn sysctl(child: &mut Child<'_>) -> Result<()> {
+    let plan = child.part()?.plan;
+    if plan.sysctl.is_empty() {
+        return Ok(());
+    }
+    let proc = procfs::ProcHandle::for_sysctl()?;
+    for sysctl in &plan.sysctl {
+        proc.write_sysctl(&sysctl.path, &sysctl.value)
+            .with_context(|| format!("linux.sysctl[{:?}]: write `{}`", sysctl.key, sysctl.value))?;
+    }
+    Ok(())
+}
+
+pub(super) fn personality(child: &mut Child<'_>) -> Result<()> {
+    if let Some(domain) = child.part()?.plan.personality {
+        let domain = nix::sys::personality::Persona::from_bits_retain(domain);
+        nix::sys::personality::set(domain).context("linux.personality.domain: set the execution domain")?;
+    }
+    Ok(())
+}

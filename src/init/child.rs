@@ -1,0 +1,123 @@
+//! What a cloned process carries, and the steps that only hand over to `rootfs`, `console` and `hooks`.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use anyhow::{Context as _, Result};
+
+use crate::hooks;
+use crate::plan::Plan;
+use crate::plan::mounts::CgroupMounts;
+use crate::plan::process::Process;
+use crate::proto::{FromInit, InitEnd, ToInit};
+use crate::rootfs::{self, Root, Sources};
+use crate::seccomp::Program;
+use crate::{console, sys};
+
+/// Everything the steps work on. Descriptors in it were opened by the runtime before the clone.
+pub(crate) struct Child<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) process: &'a Process,
+    pub(crate) end: Option<InitEnd>,
+    pub(crate) filter: Option<&'a Program>,
+    /// Where the master of the pty goes.
+    pub(crate) console_socket: Option<OwnedFd>,
+    /// Signals the caller of the runtime had ignored.
+    pub(crate) ignored_signals: u64,
+    /// Whether the ids of this process are those of a user namespace other than the host's.
+    pub(crate) in_user_namespace: bool,
+    /// setgroups(2) is denied there (user_namespaces(7)).
+    pub(crate) setgroups_denied: bool,
+    pub(crate) new_keyring: bool,
+    /// Descriptors from 3 on that the program inherits.
+    pub(crate) preserved: u32,
+    /// Only the init of a container has this.
+    pub(crate) container: Option<ContainerPart<'a>>,
+    /// Set by `find_program`.
+    pub(crate) program: Option<std::ffi::CString>,
+    /// The working directory could not be entered as root and is tried again as the user.
+    pub(crate) cwd_pending: bool,
+}
+
+/// What only a container's init has.
+pub(crate) struct ContainerPart<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) sources: Sources,
+    pub(crate) cgroup: CgroupMounts,
+    /// Namespaces to join in this process, in order.
+    pub(crate) joins: Vec<(usize, OwnedFd)>,
+    /// The cgroup namespace was not part of the clone.
+    pub(crate) unshare_cgroup: bool,
+    /// exec.fifo, held open for reading and writing; none with `run`, whose `Committed` means go.
+    pub(crate) gate: Option<OwnedFd>,
+    /// This process's pid in the runtime's pid namespace, for the state that hooks are given.
+    pub(crate) host_pid: i32,
+    pub(crate) root: Option<Root>,
+}
+
+impl<'a> Child<'a> {
+    pub(crate) fn part(&mut self) -> Result<&mut ContainerPart<'a>> {
+        self.container.as_mut().context("a step of a container's init ran in another process")
+    }
+
+    pub(crate) fn end(&self) -> Result<&InitEnd> {
+        self.end.as_ref().context("the connection to the runtime is closed")
+    }
+}
+
+pub(super) fn await_placed(child: &mut Child<'_>) -> Result<()> {
+    let pid = child.end()?.await_placed()?;
+    child.part()?.host_pid = pid;
+    Ok(())
+}
+
+pub(super) fn prepare_root(child: &mut Child<'_>) -> Result<()> {
+    let part = child.part()?;
+    part.root = Some(rootfs::prepare(&part.plan.rootfs, &mut part.sources, &part.cgroup)?);
+    Ok(())
+}
+
+/// prestart and createRuntime hooks run in the runtime's namespaces, so the runtime runs them.
+pub(super) fn await_hooks(child: &mut Child<'_>) -> Result<()> {
+    if !child.part()?.plan.hooks.need_root_ready() {
+        return Ok(());
+    }
+    let end = child.end()?;
+    end.send(&FromInit::RootReady)?;
+    end.expect(ToInit::HooksDone)
+}
+
+pub(super) fn create_container_hooks(child: &mut Child<'_>) -> Result<()> {
+    let part = child.part()?;
+    let hooks = &part.plan.hooks.create_container;
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    hooks::run(hooks, "createContainer", &part.plan.state.json("creating", part.host_pid)?)
+}
+
+pub(super) fn enter_root(child: &mut Child<'_>) -> Result<()> {
+    child.part()?.root.as_mut().context("the rootfs was not prepared")?.pivot()
+}
+
+pub(super) fn finish_root(child: &mut Child<'_>) -> Result<()> {
+    child.part()?.root.take().context("the rootfs was not prepared")?.finish()
+}
+
+pub(super) fn console(child: &mut Child<'_>) -> Result<()> {
+    if !child.process.terminal {
+        return Ok(());
+    }
+    let socket = child.console_socket.take().context("process.terminal: no socket to send the console to")?;
+    // exec gets a pty but no /dev/console: that is the init's.
+    let target = if child.container.is_some() { console::Target::DevConsole } else { console::Target::Plain };
+    let user = &child.process.user;
+    console::set_up(target, child.process.console_size, user.uid, &socket)
+}
+
+/// F3: nothing of the host stays open in the container but what the last steps need.
+pub(super) fn close_host_descriptors(child: &mut Child<'_>) -> Result<()> {
+    let mut keep: Vec<RawFd> = Vec::new();
+    keep.extend(child.end.as_ref().map(|end| end.as_fd().as_raw_fd()));
+    keep.extend(child.container.as_ref().and_then(|part| part.gate.as_ref()).map(|gate| gate.as_fd().as_raw_fd()));
+    sys::fd::close_all_but(3 + child.preserved, &keep).context("close descriptors of the runtime")
+}

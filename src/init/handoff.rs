@@ -1,0 +1,130 @@
+//! The last steps: find the program, report, wait for `start`, close everything, become the program.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::sys::stat::{SFlag, stat};
+use nix::unistd::{AccessFlags, access};
+
+use super::Child;
+use crate::proto::{FromInit, ToInit};
+use crate::{fs, hooks, seccomp, sys};
+
+/// Where programs are looked for when `process.env` has no PATH: nowhere, as with runc, so that the error names the cause.
+const NO_PATH: &str = "";
+
+pub(super) fn seccomp_with_privileges(child: &mut Child<'_>) -> Result<()> {
+    if child.process.no_new_privileges { Ok(()) } else { load_filter(child) }
+}
+
+fn load_filter(child: &Child<'_>) -> Result<()> {
+    if let Some(filter) = child.filter {
+        seccomp::install(filter)?;
+    }
+    Ok(())
+}
+
+/// Looks `process.args[0]` up as execvp(3) would, with the container's PATH and as the container's user, so that `create`
+/// fails and not `start`. The wording is what engines turn into exit codes 126 and 127.
+pub(super) fn find_program(child: &mut Child<'_>) -> Result<()> {
+    let name = child.process.args[0].as_str();
+    let found = if name.contains('/') {
+        runnable(name).map_err(|errno| anyhow!(errno).context(format!("process.args[0]: exec: {name:?}: stat {name}")))?;
+        name.to_owned()
+    } else {
+        let path = child.process.env.iter().find_map(|variable| variable.strip_prefix("PATH="));
+        search(name, path.unwrap_or(NO_PATH))?
+    };
+    child.program = Some(CString::new(found)?);
+    Ok(())
+}
+
+fn search(name: &str, path: &str) -> Result<String> {
+    let mut denied = None;
+    for directory in path.split(':').filter(|directory| !directory.is_empty()) {
+        let candidate = format!("{}/{name}", directory.trim_end_matches('/'));
+        match runnable(&candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(Errno::EACCES) => denied = Some(candidate),
+            Err(_) => {}
+        }
+    }
+    if let Some(candidate) = denied {
+        return Err(anyhow!(Errno::EACCES).context(format!("process.args[0]: exec: {name:?}: `{candidate}`")));
+    }
+    bail!("process.args[0]: exec: {name:?}: executable file not found in $PATH")
+}
+
+fn runnable(path: &str) -> nix::Result<()> {
+    let kind = SFlag::from_bits_truncate(stat(Path::new(path))?.st_mode) & SFlag::S_IFMT;
+    if kind == SFlag::S_IFDIR {
+        return Err(Errno::EISDIR);
+    }
+    access(Path::new(path), AccessFlags::X_OK)
+}
+
+/// Reports that all is set, waits until the runtime has recorded it, then (with `create`) until `start` opens the gate.
+pub(super) fn await_start(child: &mut Child<'_>) -> Result<()> {
+    let end = child.end()?;
+    end.send(&FromInit::Ready)?;
+    end.expect(ToInit::Committed)?;
+    let Some(gate) = child.container.as_mut().and_then(|part| part.gate.take()) else { return Ok(()) };
+    // The runtime that made this container ends now; from here on `start` is the only one to talk to.
+    child.end = None;
+    sys::process::set_name(c"rundlet:[init]");
+    let mut byte = [0_u8; 1];
+    loop {
+        // Held open for writing as well, so this blocks until a byte comes, and never sees an end of file.
+        match nix::unistd::read(gate.as_fd(), &mut byte) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context("wait on exec.fifo"),
+        }
+    }
+}
+
+pub(super) fn start_container_hooks(child: &mut Child<'_>) -> Result<()> {
+    let process_env = &child.process.env;
+    let Some(part) = child.container.as_mut() else { return Ok(()) };
+    let plan = part.plan;
+    let hooks = &plan.hooks.start_container;
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    hooks::run_with_env(hooks, "startContainer", &plan.state.json("created", part.host_pid)?, process_env)
+}
+
+/// Closes all but stdio, what was to be preserved and the socket (close-on-exec), for execve(2) resolves its path before
+/// close-on-exec acts (F2); loads the filter if no_new_privs allows to do that last (N2); becomes the program.
+pub(super) fn execute(child: &mut Child<'_>) -> Result<()> {
+    let process = child.process;
+    let program = child.program.take().context("the program was not looked up")?;
+    let mut env = process.env.clone();
+    set_home(&mut env, process.user.uid);
+    let strings = |list: Vec<String>| list.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
+    let args = strings(process.args.clone()).context("process.args")?;
+    let env = strings(env).context("process.env")?;
+    let keep: Vec<_> = child.end.iter().map(|end| end.as_fd().as_raw_fd()).collect();
+    sys::fd::close_all_but(3 + child.preserved, &keep).context("close descriptors")?;
+    for fd in 0..child.preserved {
+        sys::fd::clear_cloexec(3 + fd).with_context(|| format!("preserve descriptor {}", 3 + fd))?;
+    }
+    if process.no_new_privileges {
+        load_filter(child)?;
+    }
+    let errno = sys::process::exec(&program, &args, &env);
+    Err(errno).with_context(|| format!("process.args[0]: exec `{}`", program.to_string_lossy()))
+}
+
+/// HOME out of the container's /etc/passwd where it is unset or empty (U1), `/` where that has no answer.
+fn set_home(env: &mut Vec<String>, uid: u32) {
+    if env.iter().any(|variable| variable.strip_prefix("HOME=").is_some_and(|home| !home.is_empty())) {
+        return;
+    }
+    env.retain(|variable| variable != "HOME=");
+    let home = fs::passwd::home_of(uid).unwrap_or_else(|| "/".to_owned());
+    env.push(format!("HOME={home}"));
+}

@@ -1,0 +1,159 @@
+//! Steps that turn root into the process's user: owner of stdio, working directory, groups, ids, capabilities,
+//! no_new_privs. The order inside `take_identity` is C1 of the security requirements.
+
+use anyhow::{Context as _, Result, bail};
+use caps::CapSet;
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::stat::{Mode, SFlag, fstat, umask};
+use nix::unistd::{Gid, Uid, chdir, fchown, setgroups, setresgid, setresuid};
+
+use super::Child;
+use crate::plan::process::capability_set;
+use crate::sys;
+
+/// Gives terminals, pipes and sockets on stdio to the user, who could otherwise not reopen `/dev/stdout`. Never a regular file
+/// and never a device that others share, such as /dev/null (T3).
+pub(super) fn own_stdio(child: &mut Child<'_>) -> Result<()> {
+    let user = &child.process.user;
+    for fd in [std::io::stdin().into_raw(), std::io::stdout().into_raw(), std::io::stderr().into_raw()] {
+        let Ok(stat) = fstat(fd) else { continue };
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        let ours = matches!(kind, SFlag::S_IFIFO | SFlag::S_IFSOCK) || (kind == SFlag::S_IFCHR && is_terminal(fd));
+        if !ours || (stat.st_uid == user.uid && stat.st_gid == user.gid) {
+            continue;
+        }
+        // A terminal keeps its group, which is the tty group by convention.
+        let gid = (kind != SFlag::S_IFCHR).then(|| Gid::from_raw(user.gid));
+        match fchown(fd, Some(Uid::from_raw(user.uid)), gid) {
+            // An owner outside of the user namespace or a read-only file system: the program then works with what it inherited.
+            Ok(()) | Err(Errno::EPERM | Errno::EINVAL | Errno::EROFS) => {}
+            Err(errno) => return Err(errno).context("change the owner of stdio"),
+        }
+    }
+    Ok(())
+}
+
+trait IntoRaw {
+    fn into_raw(self) -> std::os::fd::BorrowedFd<'static>;
+}
+
+impl<T: 'static + std::os::fd::AsRawFd> IntoRaw for T {
+    fn into_raw(self) -> std::os::fd::BorrowedFd<'static> {
+        sys::fd::stdio(self.as_raw_fd())
+    }
+}
+
+fn is_terminal(fd: std::os::fd::BorrowedFd<'_>) -> bool {
+    std::io::IsTerminal::is_terminal(&fd)
+}
+
+/// First try at the working directory, as root, so that one which only root may enter works as it does with runc. A missing
+/// one is made, mode 0755 (W3).
+pub(super) fn enter_cwd(child: &mut Child<'_>) -> Result<()> {
+    let cwd = child.process.cwd.as_str();
+    match chdir(cwd) {
+        Err(Errno::ENOENT) => {
+            umask(Mode::from_bits_truncate(0o022));
+            let made = std::fs::create_dir_all(cwd).with_context(|| format!("process.cwd: make `{cwd}`"));
+            umask(Mode::empty());
+            made?;
+            chdir(cwd).with_context(|| format!("process.cwd: chdir to `{cwd}`"))
+        }
+        // For instance a directory of the user's on a file system where root has no rights: tried again as the user.
+        Err(Errno::EACCES | Errno::EPERM) => {
+            child.cwd_pending = true;
+            Ok(())
+        }
+        other => other.with_context(|| format!("process.cwd: chdir to `{cwd}`")),
+    }
+}
+
+/// The directory must be inside the container: a descriptor of a host directory as cwd shows as "(unreachable)" (W1,
+/// CVE-2024-21626).
+pub(super) fn verify_cwd(child: &mut Child<'_>) -> Result<()> {
+    let cwd = child.process.cwd.as_str();
+    if child.cwd_pending {
+        chdir(cwd).with_context(|| format!("process.cwd: chdir to `{cwd}`"))?;
+    }
+    match sys::process::raw_cwd() {
+        Ok(path) if path.first() == Some(&b'/') => Ok(()),
+        Ok(path) => bail!(
+            "process.cwd: `{cwd}` is outside of the container's root ({}): refused",
+            String::from_utf8_lossy(&path)
+        ),
+        Err(errno) => Err(errno).with_context(|| format!("process.cwd: `{cwd}` is outside of the container's root")),
+    }
+}
+
+pub(super) fn take_identity(child: &mut Child<'_>) -> Result<()> {
+    let process = child.process;
+    let user = &process.user;
+    let wanted = process.capabilities;
+    drop_bounding(wanted.bounding)?;
+    prctl::set_keepcaps(true).context("keep capabilities over the change of user")?;
+    if !child.setgroups_denied {
+        let groups: Vec<Gid> = user.additional_gids.iter().copied().map(Gid::from_raw).collect();
+        // With an empty list as well: the runtime's own groups must go (U3).
+        setgroups(&groups).with_context(|| format!("process.user.additionalGids: set groups {:?}", user.additional_gids))?;
+    }
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    setresgid(gid, gid, gid).map_err(|errno| unmapped(errno, "gid", user.gid, child.in_user_namespace))?;
+    setresuid(uid, uid, uid).map_err(|errno| unmapped(errno, "uid", user.uid, child.in_user_namespace))?;
+    prctl::set_keepcaps(false).context("stop keeping capabilities")?;
+    set_capabilities(process)?;
+    umask(Mode::from_bits_truncate(user.umask));
+    Ok(())
+}
+
+/// EINVAL of setuid(2) means "not mapped", which nobody could guess.
+fn unmapped(errno: Errno, field: &str, id: u32, in_user_namespace: bool) -> anyhow::Error {
+    let error = anyhow::Error::from(errno).context(format!("process.user.{field}: become {field} {id}"));
+    if errno == Errno::EINVAL && in_user_namespace {
+        return error.context(format!("process.user.{field}: {id} is not mapped into the container's user namespace"));
+    }
+    error
+}
+
+fn drop_bounding(keep: u64) -> Result<()> {
+    for capability in caps::all() {
+        if keep & capability.bitmask() != 0 {
+            continue;
+        }
+        match caps::drop(None, CapSet::Bounding, capability) {
+            Ok(()) => {}
+            // A capability newer than the kernel cannot be dropped and is not there.
+            Err(_) if !caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false) => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("process.capabilities.bounding: drop {capability}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Inheritable first, while permitted is still whole; effective before permitted, since it must always lie within it.
+fn set_capabilities(process: &crate::plan::process::Process) -> Result<()> {
+    let wanted = process.capabilities;
+    for (set, mask, field) in [
+        (CapSet::Inheritable, wanted.inheritable, "inheritable"),
+        (CapSet::Effective, wanted.effective & wanted.permitted, "effective"),
+        (CapSet::Permitted, wanted.permitted, "permitted"),
+    ] {
+        caps::set(None, set, &capability_set(mask)).with_context(|| format!("process.capabilities.{field}: set"))?;
+    }
+    // Cleared even when none is named (C3), then raised one by one.
+    caps::clear(None, CapSet::Ambient).context("process.capabilities.ambient: clear")?;
+    for capability in capability_set(wanted.ambient & wanted.permitted & wanted.inheritable) {
+        caps::raise(None, CapSet::Ambient, capability)
+            .with_context(|| format!("process.capabilities.ambient: raise {capability}"))?;
+    }
+    Ok(())
+}
+
+pub(super) fn no_new_privileges(child: &mut Child<'_>) -> Result<()> {
+    if child.process.no_new_privileges {
+        prctl::set_no_new_privs().context("process.noNewPrivileges: set")?;
+    }
+    Ok(())
+}

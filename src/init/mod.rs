@@ -1,0 +1,127 @@
+//! The cloned side of `create` and `run`: from the clone to the wait for `start`, as a table of steps. Never returns to the
+//! runtime's code; leaves by `_exit` or `execve`. Called by `container/create.rs` right after the clone.
+//!
+//! What must be true: the process has one thread, is not dumpable (E2), and the plan is complete: nothing here parses or
+//! decides.
+
+mod attributes;
+mod child;
+mod handoff;
+mod identity;
+mod labels;
+mod namespaces;
+mod stage;
+mod tenant;
+
+use anyhow::Result;
+use nix::errno::Errno;
+
+pub(crate) use child::{Child, ContainerPart};
+pub(crate) use stage::{enter_container, enter_running, enter_staged};
+
+use crate::proto::{Failure, FromInit};
+use crate::sys::process::exit_now;
+
+/// One privileged step: its name goes before every error it returns.
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(&mut Child<'_>) -> Result<()>,
+}
+
+/// The life of a container's init. This table is the only place that fixes the order; the reasons stand beside the steps
+/// whose place matters.
+pub(crate) const STEPS: &[Step] = &[
+    // A session and signal state of its own, before anything can block (X5).
+    Step { name: "session", run: attributes::session },
+    // Possession of the caller's keys must end before any code of the container runs (L2).
+    Step { name: "session keyring", run: attributes::keyring },
+    // The runtime has written id maps, cgroup and limits: only now are there ids to become and limits to stand under.
+    Step { name: "placement", run: child::await_placed },
+    Step { name: "user namespace root", run: namespaces::become_root },
+    Step { name: "namespaces", run: namespaces::join },
+    // Rooted at the cgroup that the placement above has chosen.
+    Step { name: "cgroup namespace", run: namespaces::unshare_cgroup },
+    Step { name: "host name", run: attributes::host_name },
+    Step { name: "loopback", run: attributes::loopback },
+    Step { name: "rootfs", run: child::prepare_root },
+    Step { name: "hooks", run: child::await_hooks },
+    Step { name: "createContainer hooks", run: child::create_container_hooks },
+    Step { name: "pivot", run: child::enter_root },
+    // The console is a pty of the container's own devpts, so after the pivot (T1).
+    Step { name: "console", run: child::console },
+    // Through a /proc of the runtime's own: works whatever is masked or read-only (P3).
+    Step { name: "sysctl", run: attributes::sysctl },
+    // Last of the mounts: nothing may be mounted over a mask (CVE-2015-3630).
+    Step { name: "read-only and masked paths", run: child::finish_root },
+    Step { name: "descriptors", run: child::close_host_descriptors },
+    Step { name: "personality", run: attributes::personality },
+    Step { name: "security labels", run: labels::apply },
+    Step { name: "stdio owner", run: identity::own_stdio },
+    Step { name: "working directory", run: identity::enter_cwd },
+    // Without no_new_privs loading a filter needs CAP_SYS_ADMIN, so before capabilities are dropped (N2).
+    Step { name: "seccomp", run: handoff::seccomp_with_privileges },
+    Step { name: "user and capabilities", run: identity::take_identity },
+    Step { name: "working directory", run: identity::verify_cwd },
+    Step { name: "no_new_privs", run: identity::no_new_privileges },
+    Step { name: "program", run: handoff::find_program },
+    // The last thing that can fail has been done: the container is created.
+    Step { name: "start", run: handoff::await_start },
+    Step { name: "startContainer hooks", run: handoff::start_container_hooks },
+    Step { name: "exec", run: handoff::execute },
+];
+
+/// Runs `steps` to the end, which is an `execve`. A failure is sent to the runtime, or, once that has gone, written to the
+/// container's stderr, as runc does.
+pub(crate) fn run_steps(steps: &[Step], child: &mut Child<'_>) -> ! {
+    for step in steps {
+        if let Err(error) = (step.run)(child) {
+            report(step.name, &error, child);
+            exit_now(1);
+        }
+    }
+    exit_now(1)
+}
+
+fn report(step: &str, error: &anyhow::Error, child: &Child<'_>) {
+    let errno = error.chain().find_map(|cause| cause.downcast_ref::<Errno>()).map_or(0, |errno| *errno as i32);
+    let failure = Failure { step: step.to_owned(), errno, chain: format!("{error:#}") };
+    let text = format!("rundlet: {step}: {error:#}\n");
+    let sent = child.end.as_ref().is_some_and(|end| end.send(&FromInit::Failed(failure)).is_ok());
+    if !sent {
+        // The runtime is gone; stderr is the only place left, and nobody to tell should it fail.
+        let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Place of the only (or first) step of that name.
+    fn place(name: &str) -> usize {
+        STEPS.iter().position(|step| step.name == name).unwrap()
+    }
+
+    #[test]
+    fn the_order_that_security_rests_on() {
+        for (before, after) in [
+            ("placement", "user namespace root"),
+            ("user namespace root", "namespaces"),
+            ("rootfs", "pivot"),
+            ("createContainer hooks", "pivot"),
+            ("pivot", "console"),
+            ("sysctl", "read-only and masked paths"),
+            ("pivot", "descriptors"),
+            ("descriptors", "working directory"),
+            ("security labels", "user and capabilities"),
+            ("seccomp", "user and capabilities"),
+            ("user and capabilities", "no_new_privs"),
+            ("no_new_privs", "start"),
+            ("program", "start"),
+            ("start", "exec"),
+        ] {
+            assert!(place(before) < place(after), "{before} must come before {after}");
+        }
+        assert_eq!(STEPS.last().unwrap().name, "exec");
+    }
+}

@@ -1,0 +1,44 @@
+//! Steps about namespaces in the process itself: ids of a user namespace, joining by descriptor, the cgroup namespace.
+
+use anyhow::{Context as _, Result};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+
+use super::Child;
+
+/// Becomes root of the user namespace (U4). Nothing to do outside of one.
+pub(super) fn become_root(child: &mut Child<'_>) -> Result<()> {
+    if !child.in_user_namespace {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    setresgid(gid, gid, gid).context("linux.gidMappings: become gid 0 of the user namespace")?;
+    setresuid(uid, uid, uid).context("linux.uidMappings: become uid 0 of the user namespace")?;
+    if !child.setgroups_denied {
+        setgroups(&[]).context("drop the runtime's supplementary groups")?;
+    }
+    Ok(())
+}
+
+/// Joins namespaces given by path. The descriptors were opened and their type checked by the runtime (U5).
+pub(super) fn join(child: &mut Child<'_>) -> Result<()> {
+    let part = child.part()?;
+    for (index, fd) in std::mem::take(&mut part.joins) {
+        let join = &part.plan.namespaces.join[index];
+        setns(&fd, join.kind.flag()).with_context(|| join_message(join))?;
+    }
+    Ok(())
+}
+
+/// Names the field, the kind and the object of a join that failed.
+pub(super) fn join_message(join: &crate::plan::namespaces::Join) -> String {
+    format!("linux.namespaces[{}].path: join {} namespace `{}`", join.index, join.kind.name(), join.path.display())
+}
+
+/// A cgroup namespace is rooted at the cgroup its maker is in; on cgroup v1 that is right only after the placement.
+pub(super) fn unshare_cgroup(child: &mut Child<'_>) -> Result<()> {
+    if child.part()?.unshare_cgroup {
+        unshare(CloneFlags::CLONE_NEWCGROUP).context("make a cgroup namespace")?;
+    }
+    Ok(())
+}

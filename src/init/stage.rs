@@ -1,0 +1,100 @@
+//! The three ways into a container after the clone: directly as its init; through a stage process that joins namespaces and
+//! clones the init as its sibling; through a stage that joins a running container (`exec`). Called by `container`.
+//!
+//! A stage exists only where the kernel demands it: the pid namespace of a process is fixed at its birth, and a user
+//! namespace decides over the rights to join others.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+
+use super::child::{Child, close_host_descriptors};
+use super::namespaces::join_message;
+use super::tenant::TENANT_STEPS;
+use super::{STEPS, Step, report, run_steps};
+use crate::plan::namespaces::Kind;
+use crate::proto::FromInit;
+use crate::sys::clone::{CloneRequest, Cloned, clone3};
+use crate::sys::process::{exit_now, set_name};
+
+/// Goes on as the container's init.
+pub(crate) fn enter_container(mut child: Child<'_>) -> ! {
+    set_name(c"rundlet:[init]");
+    run_steps(STEPS, &mut child)
+}
+
+/// Goes on as a stage: joins what is to be joined, then clones the init with everything that is new.
+pub(crate) fn enter_staged(mut child: Child<'_>) -> ! {
+    set_name(c"rundlet:[stage]");
+    let prepared = await_placement(&child).and_then(|()| {
+        join_all(&mut child)?;
+        let part = child.part()?;
+        let deferred: &[Kind] = if part.unshare_cgroup { &[Kind::Cgroup] } else { &[] };
+        Ok(part.plan.namespaces.new_flags(deferred))
+    });
+    go_on(child, prepared, STEPS)
+}
+
+/// Goes on as a stage of `exec`: enters the container of `init` and clones the process there.
+pub(crate) fn enter_running(mut child: Child<'_>, init: OwnedFd, namespaces: CloneFlags) -> ! {
+    set_name(c"rundlet:[stage]");
+    let prepared = await_placement(&child).and_then(|()| {
+        if !namespaces.is_empty() {
+            setns(init.as_fd(), namespaces).context("join the namespaces of the container's init")?;
+        }
+        drop(init);
+        // Nothing of the host may be open in a process that the container can see (X1).
+        close_host_descriptors(&mut child)?;
+        Ok(CloneFlags::empty())
+    });
+    go_on(child, prepared, TENANT_STEPS)
+}
+
+fn await_placement(child: &Child<'_>) -> Result<()> {
+    child.end()?.await_placed().map(drop)
+}
+
+/// Clones the sibling; the stage reports its pid and leaves.
+fn go_on(mut child: Child<'_>, prepared: Result<CloneFlags>, steps: &[Step]) -> ! {
+    let cloned = prepared.and_then(|new| {
+        let request = CloneRequest { flags: new | CloneFlags::CLONE_PARENT, cgroup: None };
+        clone3(&request).context("clone the process that enters the container")
+    });
+    match cloned {
+        Ok(Cloned::Child) => {
+            set_name(c"rundlet:[init]");
+            run_steps(steps, &mut child)
+        }
+        Ok(Cloned::Parent { pid, .. }) => {
+            let sent = child.end().and_then(|end| end.send(&FromInit::InitPid(pid.as_raw())));
+            exit_now(i32::from(sent.is_err()))
+        }
+        Err(error) => {
+            report("stage", &error, &child);
+            exit_now(1)
+        }
+    }
+}
+
+/// Joins in an order in which each has the rights it needs: what the host's rights allow first, then the user namespace, then
+/// what only its rights allow (U5).
+fn join_all(child: &mut Child<'_>) -> Result<()> {
+    let part = child.part()?;
+    let joins = &part.plan.namespaces.join;
+    let (user, others): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut part.joins).into_iter().partition(|(index, _)| joins[*index].kind == Kind::User);
+    let mut denied = Vec::new();
+    for (index, fd) in others {
+        match setns(&fd, joins[index].kind.flag()) {
+            Ok(()) => {}
+            Err(Errno::EPERM) if !user.is_empty() => denied.push((index, fd)),
+            Err(errno) => return Err(errno).with_context(|| join_message(&joins[index])),
+        }
+    }
+    for (index, fd) in user.into_iter().chain(denied) {
+        setns(&fd, joins[index].kind.flag()).with_context(|| join_message(&joins[index]))?;
+    }
+    Ok(())
+}
