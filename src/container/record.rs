@@ -1,10 +1,13 @@
 //! state.json: everything a later verb needs to know, so that nothing is read from the bundle again (V2). Written whole and
 //! renamed (Z1); the first one is written before a cgroup or a process exists (Z2). Used by `container` alone.
 
+use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
@@ -16,7 +19,7 @@ use crate::plan::resources::Resources;
 use crate::plan::state::State;
 
 /// Raised when an older rundlet could not understand the record any more.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 const FILE: &str = "state.json";
 
 /// A process that stays the same one: pids are reused, start times with them are not (Z5).
@@ -29,12 +32,12 @@ pub(crate) struct ProcessId {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
-    version: u32,
+    pub(crate) version: u32,
     pub(crate) state: State,
     pub(crate) rootfs: PathBuf,
     /// RFC 3339, UTC.
     pub(crate) created: String,
-    /// The runtime process that makes the container; alive means `creating`.
+    /// The runtime process that makes the container; while it lives and there is no init the status is `creating`.
     pub(crate) creator: ProcessId,
     /// The container's init; none while the container is being made.
     pub(crate) init: Option<ProcessId>,
@@ -42,48 +45,37 @@ pub(crate) struct Record {
     /// Namespaces not shared with the host.
     pub(crate) namespaces: Vec<Kind>,
     pub(crate) process: Process,
-    /// `NAME=VALUE` that exec adds too.
+    /// Whether a compiled seccomp filter lies beside the record.
     pub(crate) has_filter: bool,
     pub(crate) hooks: Hooks,
     pub(crate) resources: Resources,
+    /// exec joins the container's session keyring.
     pub(crate) new_keyring: bool,
-    /// Whether the container was made with NOTIFY_SOCKET to be relayed.
+    /// NOTIFY_SOCKET of the caller of `create`, to which `start` relays readiness.
     pub(crate) notify_socket: Option<PathBuf>,
 }
 
-/// Everything but the version.
-pub(crate) struct NewRecord {
-    pub(crate) state: State,
-    pub(crate) rootfs: PathBuf,
-    pub(crate) created: String,
-    pub(crate) creator: ProcessId,
-    pub(crate) cgroup: cgroup::Record,
-    pub(crate) namespaces: Vec<Kind>,
-    pub(crate) process: Process,
-    pub(crate) has_filter: bool,
-    pub(crate) hooks: Hooks,
-    pub(crate) resources: Resources,
-    pub(crate) new_keyring: bool,
-    pub(crate) notify_socket: Option<PathBuf>,
-}
+impl Record {
+    pub(crate) fn read(dir: BorrowedFd<'_>) -> Result<Record> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let file = openat(dir, FILE, flags, Mode::empty()).context("open `state.json`")?;
+        let mut bytes = Vec::with_capacity(8192);
+        std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut bytes).context("read `state.json`")?;
+        let record: Record = serde_json::from_slice(&bytes).context("parse `state.json`")?;
+        ensure!(
+            record.version == VERSION,
+            "`state.json` has format {}, this rundlet knows {VERSION}: use the rundlet that made the container",
+            record.version
+        );
+        Ok(record)
+    }
 
-impl From<NewRecord> for Record {
-    fn from(new: NewRecord) -> Record {
-        Record {
-            version: VERSION,
-            state: new.state,
-            rootfs: new.rootfs,
-            created: new.created,
-            creator: new.creator,
-            init: None,
-            cgroup: new.cgroup,
-            namespaces: new.namespaces,
-            process: new.process,
-            has_filter: new.has_filter,
-            hooks: new.hooks,
-            resources: new.resources,
-            new_keyring: new.new_keyring,
-            notify_socket: new.notify_socket,
-        }
+    pub(crate) fn write(&self, dir: BorrowedFd<'_>) -> Result<()> {
+        let bytes = serde_json::to_vec(self).context("write `state.json`")?;
+        atomic::replace(dir, OsStr::new(FILE), Mode::S_IRUSR | Mode::S_IWUSR, &bytes)
+    }
+
+    pub(crate) fn has(&self, kind: Kind) -> bool {
+        self.namespaces.contains(&kind)
     }
 }

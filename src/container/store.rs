@@ -119,6 +119,11 @@ impl Slot {
         &self.path
     }
 
+    pub(crate) fn try_clone(&self) -> Result<Slot> {
+        let dir = self.dir.try_clone().context("duplicate the state directory's descriptor")?;
+        Ok(Slot { id: self.id.clone(), dir, path: self.path.clone() })
+    }
+
     pub(crate) fn read(&self) -> Result<Record> {
         Record::read(self.dir.as_fd()).with_context(|| format!("state of container `{}`", self.id))
     }

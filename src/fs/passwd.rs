@@ -9,6 +9,15 @@ const LIMIT: u64 = 1 << 20;
 
 /// The home directory of `uid`, or `None`: errors are no errors, the file need not be there nor make sense.
 pub(crate) fn home_of(uid: u32) -> Option<String> {
+    find(&read()?, uid, 5).filter(|home| home.starts_with('/'))
+}
+
+/// The name of `uid` in the host's file, for `list`. Never used to decide anything.
+pub(crate) fn name_of(uid: u32) -> Option<String> {
+    find(&read()?, uid, 0)
+}
+
+fn read() -> Option<String> {
     // A fifo must not block and a device must not be read.
     let file = std::fs::OpenOptions::new()
         .read(true)
@@ -20,15 +29,16 @@ pub(crate) fn home_of(uid: u32) -> Option<String> {
     }
     let mut text = String::new();
     file.take(LIMIT).read_to_string(&mut text).ok()?;
-    find(&text, uid)
+    Some(text)
 }
 
-fn find(text: &str, uid: u32) -> Option<String> {
+/// Field `wanted` of the first line with this uid.
+fn find(text: &str, uid: u32, wanted: usize) -> Option<String> {
     text.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         let is_user = fields.get(2)?.parse::<u32>().ok()? == uid;
-        let home = *fields.get(5)?;
-        (is_user && home.starts_with('/') && !home.contains('\0')).then(|| home.to_owned())
+        let value = *fields.get(wanted)?;
+        (is_user && !value.contains('\0')).then(|| value.to_owned())
     })
 }
 
@@ -39,13 +49,8 @@ mod tests {
     #[test]
     fn the_first_entry_of_the_id_counts() {
         let text = "root:x:0:0:root:/root:/bin/sh\nbroken\nwww:x:33:33::/var/www:/x\nalso:x:33:33::/other:/x\n";
-        assert_eq!(find(text, 33).as_deref(), Some("/var/www"));
-        assert_eq!(find(text, 0).as_deref(), Some("/root"));
-        assert_eq!(find(text, 5), None);
-    }
-
-    #[test]
-    fn a_relative_home_is_no_home() {
-        assert_eq!(find("u:x:7:7::home:/bin/sh\n", 7), None);
+        assert_eq!(find(text, 33, 5).as_deref(), Some("/var/www"));
+        assert_eq!(find(text, 0, 5).as_deref(), Some("/root"));
+        assert_eq!(find(text, 5, 5), None);
     }
 }

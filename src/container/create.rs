@@ -1,0 +1,32 @@
+//! `create`: a container whose init waits at the gate.
+
+use anyhow::{Result, ensure};
+
+use super::launch::{Console, Gate, Launch};
+use super::options::{Context, CreateOptions};
+use super::status::Status;
+use crate::sealed;
+
+pub(crate) fn create(context: &Context, id: &str, options: &CreateOptions) -> Result<()> {
+    sealed::ensure()?;
+    let launch = Launch::prepare(context, id, options)?;
+    let terminal = launch.plan.process.terminal;
+    let console = detached_console(terminal, options.console_socket.as_deref())?;
+    let mut ready = launch.start(Gate::Fifo, console)?;
+    ready.commit()?;
+    ready.release(Status::Created).map(drop)
+}
+
+/// With `create` and `run --detach` a terminal needs a socket to go to, and a socket a terminal.
+pub(super) fn detached_console(terminal: bool, socket: Option<&std::path::Path>) -> Result<Console> {
+    match socket {
+        Some(path) => {
+            ensure!(terminal, "cannot use console socket if rundlet will not detach or allocate tty: process.terminal is false");
+            Ok(Console::Socket(crate::console::connect(path)?))
+        }
+        None => {
+            ensure!(!terminal, "cannot allocate tty if rundlet will detach without setting console socket: process.terminal is true");
+            Ok(Console::None)
+        }
+    }
+}

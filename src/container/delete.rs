@@ -1,0 +1,142 @@
+//! `delete`: kill if need be and forced, then cgroup, hooks, and the state directory last, so that a delete that failed can be
+//! repeated (Z3). A container that is gone already is no error for `--force`.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::options::{Context, DeleteOptions};
+use super::status::Status;
+use super::store::{Slot, Store};
+use super::{Container, Live, Stopped, kill};
+use crate::error::NotExist;
+use crate::{hooks, log};
+
+/// How long an init may take to die of SIGKILL before it is reported as stuck, as runc.
+const DEATH_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the cgroup may stay busy after the last process has gone.
+pub(super) const REMOVE_DEADLINE: Duration = Duration::from_secs(2);
+
+pub(crate) fn delete(context: &Context, id: &str, options: &DeleteOptions) -> Result<()> {
+    let slot = match Store::new(&context.root).slot(id) {
+        Err(error) if options.force && error.is::<NotExist>() => return Ok(()),
+        other => other?,
+    };
+    let container = match slot.read() {
+        // Without a record nothing but the directory was made (Z2), or it was destroyed by other hands (Z4).
+        Err(error) if options.force => return forget(&slot, &error),
+        Err(error) => return Err(error),
+        Ok(_) => Container::load(slot)?,
+    };
+    let stopped = match container.status {
+        Status::Creating if !options.force => {
+            bail!("cannot delete container `{id}` that is not stopped: {}", container.status)
+        }
+        Status::Creating => force_stop_creating(container)?,
+        // A created container never ran anything of the user's: runc deletes it without --force.
+        Status::Created => force_stop(container.live()?)?,
+        Status::Running | Status::Paused if options.force => force_stop(container.live()?)?,
+        _ => container.stopped()?,
+    };
+    stopped.destroy()
+}
+
+/// Removes a directory whose record cannot be used.
+fn forget(slot: &Slot, error: &anyhow::Error) -> Result<()> {
+    log::warn(format_args!("delete --force removes the state only: {error:#}"));
+    slot.remove()
+}
+
+fn force_stop(live: Live) -> Result<Stopped> {
+    kill::kill_all(&live)?;
+    await_death(&live)?;
+    Ok(Stopped(Container { status: Status::Stopped, ..live.container }))
+}
+
+/// The runtime that makes the container still lives: it is ended first, or it would go on making what is removed here.
+fn force_stop_creating(container: Container) -> Result<Stopped> {
+    let creator = container.record.creator;
+    if let Ok(pidfd) = crate::sys::pidfd::open(creator.pid)
+        && super::status::is_alive(creator)
+    {
+        match crate::sys::pidfd::send_signal(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(errno).with_context(|| format!("kill creating process {}", creator.pid)),
+        }
+        poll_exit(std::os::fd::AsFd::as_fd(&pidfd))?;
+    }
+    // The record may have been completed meanwhile.
+    let container = Container::load(container.slot)?;
+    match container.status {
+        Status::Stopped | Status::Creating => {
+            container.cgroup()?.kill_all(libc::SIGKILL)?;
+            Ok(Stopped(Container { status: Status::Stopped, ..container }))
+        }
+        _ => force_stop(container.live()?),
+    }
+}
+
+/// Waits for readiness of a pidfd: the process has ended.
+fn poll_exit(pidfd: BorrowedFd<'_>) -> Result<bool> {
+    let timeout = PollTimeout::try_from(DEATH_DEADLINE).unwrap_or(PollTimeout::MAX);
+    let mut polled = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    loop {
+        match poll(&mut polled, timeout) {
+            Err(Errno::EINTR) => {}
+            other => return Ok(other.context("wait for a process to end")? > 0),
+        }
+    }
+}
+
+fn await_death(live: &Live) -> Result<()> {
+    if poll_exit(live.pidfd())? {
+        return Ok(());
+    }
+    let pid = live.init.pid;
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let stat = read("stat");
+    let state = stat.rsplit(')').next().unwrap_or_default().trim_start().chars().next().unwrap_or('?');
+    bail!(
+        "container `{}`: init process {pid} did not end within {} s of SIGKILL (state {state}, waiting in `{}`); the state is kept",
+        live.container.slot.id,
+        DEATH_DEADLINE.as_secs(),
+        read("wchan")
+    )
+}
+
+impl Stopped {
+    /// Removes everything of the container. Repeatable: each step treats what is gone as done.
+    pub(crate) fn destroy(self) -> Result<()> {
+        let Container { slot, record, .. } = self.0;
+        let cgroup = crate::cgroup::Cgroup::open(&record.cgroup)?;
+        // Without a pid namespace of its own the init's death ends nobody else.
+        if !record.has(crate::plan::namespaces::Kind::Pid) {
+            cgroup.kill_all(libc::SIGKILL)?;
+        }
+        cgroup.remove(REMOVE_DEADLINE).with_context(|| format!("delete container `{}`", slot.id))?;
+        slot.remove()?;
+        run_poststop(&record);
+        Ok(())
+    }
+}
+
+/// A failing poststop hook is a warning (runtime-spec, runtime.md "Lifecycle" 13).
+pub(super) fn run_poststop(record: &super::Record) {
+    let hooks = &record.hooks.poststop;
+    if hooks.is_empty() {
+        return;
+    }
+    // One hook at a time: the others run although one failed.
+    for hook in hooks {
+        let outcome = record
+            .state
+            .json("stopped", 0)
+            .and_then(|state| hooks::run(std::slice::from_ref(hook), "poststop", &state));
+        if let Err(error) = outcome {
+            log::warn(format_args!("{error:#}"));
+        }
+    }
+}

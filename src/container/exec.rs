@@ -1,0 +1,223 @@
+//! `exec`: one more process in a running container.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sched::CloneFlags;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::Pid;
+
+use super::create::detached_console;
+use super::launch::Console;
+use super::options::{Context, ExecOptions};
+use super::record::Record;
+use super::status::Status;
+use super::store::FILTER;
+use super::{Container, Live, foreground, placement};
+use crate::cgroup::ExecCgroup;
+use crate::fs::atomic;
+use crate::init::{self, Child};
+use crate::plan::host::Host;
+use crate::plan::namespaces::Kind;
+use crate::plan::process::{Process, last_of_each, names};
+use crate::proto::{self, FromInit, RuntimeEnd, ToInit};
+use crate::seccomp::Program;
+use crate::sys::clone::{CloneRequest, Cloned, clone3};
+use crate::sys::pidfd;
+use crate::{console, log, plan, sealed, spec};
+
+/// Returns the exit code of the runtime: the process's own in the foreground, 0 when detached.
+pub(crate) fn exec(context: &Context, id: &str, options: &ExecOptions) -> Result<i32> {
+    sealed::ensure()?;
+    let preserved = placement::preserve_descriptors(options.preserve_fds)?;
+    let container = Container::open(context, id)?;
+    match container.status {
+        Status::Stopped => bail!("cannot exec in a stopped container: `{id}`: container not running"),
+        // Checked before anything is put into the frozen cgroup, where it would hang (X2).
+        Status::Paused if !options.ignore_paused => bail!("cannot exec in a paused container: `{id}` (use --ignore-paused)"),
+        _ => {}
+    }
+    let live = container.live()?;
+    let host = Host::probe()?;
+    let mut process = process(options, &live.container.record)?;
+    if !live.container.record.has(Kind::User) {
+        let missing = process.capabilities.restrict(host.permitted);
+        if missing != 0 {
+            log::warn(format_args!(
+                "process.capabilities: left out, for the runtime itself does not have them: {}",
+                names(missing)
+            ));
+        }
+    }
+    let socket = options.console_socket.as_deref();
+    let (console, receiver) = if options.detach || socket.is_some() || !process.terminal {
+        (detached_console(process.terminal, socket)?, None)
+    } else {
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+            .context("make a socket pair for the console")?;
+        (Console::Socket(theirs), Some(ours))
+    };
+    let tenant = Tenant::enter(&live, &process, options, &host, preserved, console)?;
+    let master = receiver.map(|socket| console::receive_master(socket.as_fd())).transpose()?;
+    let signals = (!options.detach).then(foreground::Signals::block).transpose()?;
+    let (pid, pidfd) = tenant.commit(options, &process)?;
+    match signals {
+        None => Ok(0),
+        Some(signals) => foreground::wait(signals, pid.as_raw(), pidfd.as_fd(), master),
+    }
+}
+
+/// The process asked for: `--process` as it stands, or the container's own process with what the flags say.
+fn process(options: &ExecOptions, record: &Record) -> Result<Process> {
+    if let Some(file) = &options.process {
+        return plan::process::plan(&spec::load_process(file)?, "process");
+    }
+    let mut process = record.process.clone();
+    process.args.clone_from(&options.args);
+    ensure!(process.args.first().is_some_and(|arg| !arg.is_empty()), "process.args: must name a program");
+    process.terminal = options.tty;
+    process.console_size = None;
+    if let Some(cwd) = &options.cwd {
+        ensure!(cwd.starts_with('/'), "--cwd: `{cwd}` is not an absolute path");
+        process.cwd.clone_from(cwd);
+    }
+    process.env.extend(options.env.iter().cloned());
+    process.env = last_of_each(process.env);
+    if let Some((uid, gid)) = options.user {
+        process.user.uid = uid;
+        process.user.gid = gid.unwrap_or(process.user.gid);
+    }
+    process.user.additional_gids.extend(&options.additional_gids);
+    process.capabilities.add(options.capabilities);
+    if let Some(profile) = &options.apparmor {
+        process.apparmor_profile = Some(profile.clone());
+    }
+    if let Some(label) = &options.process_label {
+        process.selinux_label = Some(label.clone());
+    }
+    process.no_new_privileges |= options.no_new_privs;
+    // They were set for the container's init; a process that joins inherits nothing of them.
+    Ok(process)
+}
+
+/// A process in the container that has not been told to go.
+struct Tenant {
+    end: RuntimeEnd,
+    pid: Pid,
+    pidfd: OwnedFd,
+    committed: bool,
+}
+
+impl Drop for Tenant {
+    fn drop(&mut self) {
+        if !self.committed {
+            let _ = pidfd::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+            let _ = nix::sys::wait::waitpid(self.pid, None);
+        }
+    }
+}
+
+impl Tenant {
+    fn enter(
+        live: &Live,
+        process: &Process,
+        options: &ExecOptions,
+        host: &Host,
+        preserved: u32,
+        console: Console,
+    ) -> Result<Tenant> {
+        let record = &live.container.record;
+        let filter = record.has_filter.then(|| read_filter(live)).transpose()?;
+        let cgroup: ExecCgroup = live.container.cgroup()?.for_exec(&options.cgroup, live.init.pid)?;
+        let namespaces = record.namespaces.iter().fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
+        let init = live.pidfd().try_clone_to_owned().context("duplicate the init's pidfd")?;
+        let (end, tenant_end) = proto::pair()?;
+        nix::sys::prctl::set_dumpable(false).context("make the runtime non-dumpable")?;
+        let request = CloneRequest { flags: CloneFlags::empty(), cgroup: cgroup.clone_into_fd() };
+        let cloned = clone3(&request).context("clone a process for the container's cgroup")?;
+        let Cloned::Parent { pid, pidfd } = cloned else {
+            drop(end);
+            let console_socket = match console {
+                Console::Socket(socket) => Some(socket),
+                Console::None => None,
+            };
+            let child = Child {
+                id: &record.state.id,
+                process,
+                end: Some(tenant_end),
+                filter: filter.as_ref(),
+                console_socket,
+                ignored_signals: host.ignored_signals,
+                in_user_namespace: record.has(Kind::User),
+                setgroups_denied: false,
+                new_keyring: record.new_keyring,
+                preserved,
+                container: None,
+                program: None,
+                cwd_pending: false,
+            };
+            init::enter_running(child, init, namespaces)
+        };
+        drop((tenant_end, console));
+        let mut tenant = Tenant { end, pid, pidfd, committed: false };
+        cgroup.place(pid)?;
+        if let Some(score) = process.oom_score_adj {
+            placement::set_oom_score(pid, score, "process.oomScoreAdj")?;
+        }
+        tenant.end.send(ToInit::Placed(pid.as_raw()))?;
+        tenant.adopt()?;
+        match tenant.receive()? {
+            FromInit::Ready => Ok(tenant),
+            other => bail!("unexpected message {other:?} from the process"),
+        }
+    }
+
+    /// The stage has cloned the process as its sibling.
+    fn adopt(&mut self) -> Result<()> {
+        match self.receive()? {
+            FromInit::InitPid(pid) => {
+                let stage = std::mem::replace(&mut self.pid, Pid::from_raw(pid));
+                self.pidfd = pidfd::open(pid).with_context(|| format!("open pidfd of process {pid}"))?;
+                nix::sys::wait::waitpid(stage, None).context("wait for the stage process")?;
+                Ok(())
+            }
+            other => bail!("expected the process's pid, got {other:?}"),
+        }
+    }
+
+    fn receive(&self) -> Result<FromInit> {
+        match self.end.receive(Some(self.pidfd.as_fd()))? {
+            Some(FromInit::Failed(failure)) => Err(placement::failure(&failure)),
+            Some(message) => Ok(message),
+            None => bail!("the process died before it was ready: {}", placement::describe_death(self.pid)),
+        }
+    }
+
+    /// Lets the process go and waits until it has become the program: the pid file says that it runs, so it is written only
+    /// then.
+    fn commit(mut self, options: &ExecOptions, process: &Process) -> Result<(Pid, OwnedFd)> {
+        placement::set_rlimits(self.pid, &process.rlimits)?;
+        if let Some(socket) = &options.pidfd_socket {
+            placement::send_pidfd(socket, self.pidfd.as_fd(), b"setns")?;
+        }
+        self.end.send(ToInit::Committed)?;
+        match self.end.receive(Some(self.pidfd.as_fd()))? {
+            None => {}
+            Some(FromInit::Failed(failure)) => return Err(placement::failure(&failure)),
+            Some(other) => bail!("unexpected message {other:?} from the process"),
+        }
+        if let Some(path) = &options.pid_file {
+            atomic::write_pid_file(path, self.pid.as_raw()).context("--pid-file")?;
+        }
+        self.committed = true;
+        let pidfd = self.pidfd.try_clone().context("duplicate the process's pidfd")?;
+        Ok((self.pid, pidfd))
+    }
+}
+
+fn read_filter(live: &Live) -> Result<Program> {
+    let path: PathBuf = live.container.slot.path().join(FILTER);
+    let bytes = std::fs::read(&path).with_context(|| format!("read seccomp filter `{}`", path.display()))?;
+    Program::from_bytes(&bytes).with_context(|| format!("seccomp filter `{}`", path.display()))
+}

@@ -1,0 +1,50 @@
+//! `kill`: a signal to a container's init by pidfd, or to everything in its cgroup where the init's death would leave the
+//! others alive.
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+
+use super::options::{Context, KillOptions};
+use super::status::Status;
+use super::{Container, Live};
+use crate::plan::namespaces::Kind;
+use crate::sys::pidfd;
+
+pub(crate) fn kill(context: &Context, id: &str, options: &KillOptions) -> Result<()> {
+    let container = Container::open(context, id)?;
+    if options.all && container.status == Status::Stopped {
+        // What --all still means: a container without processes is no error. Left-over processes of a container without a
+        // pid namespace of its own are hit.
+        return container.cgroup()?.kill_all(options.signal);
+    }
+    let live = container.live()?;
+    if options.signal == libc::SIGKILL && !live.container.record.has(Kind::Pid) {
+        return kill_all(&live);
+    }
+    signal(&live, options.signal)?;
+    // SIGKILL does not reach a process frozen by a v1 freezer; thawing lets it die.
+    if options.signal == libc::SIGKILL && live.container.status == Status::Paused {
+        return live.container.cgroup()?.thaw();
+    }
+    Ok(())
+}
+
+/// Signals the init. One that is gone by now is "not running", in the words engines look for.
+pub(super) fn signal(live: &Live, signal: i32) -> Result<()> {
+    match pidfd::send_signal(live.pidfd(), signal) {
+        Err(Errno::ESRCH) => anyhow::bail!("container not running: `{}` has just stopped", live.container.slot.id),
+        other => other.with_context(|| {
+            format!("send signal {signal} to init process {} of container `{}`", live.init.pid, live.container.slot.id)
+        }),
+    }
+}
+
+/// SIGKILL to every process of the container.
+pub(super) fn kill_all(live: &Live) -> Result<()> {
+    // The init may share its cgroup with nobody and still be outside of it, for instance moved by systemd.
+    match pidfd::send_signal(live.pidfd(), libc::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(errno) => return Err(errno).context("kill the container's init"),
+    }
+    live.container.cgroup()?.kill_all(libc::SIGKILL)
+}

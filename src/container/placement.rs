@@ -1,0 +1,138 @@
+//! What the runtime does to a process it has cloned but that has not gone on yet, and what it does with the process's last
+//! words. Used by `launch.rs` (create, run) and `exec.rs`.
+
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::plan::namespaces::{IdMap, Kind, Namespaces, map_text};
+use crate::plan::process::Rlimit;
+use crate::proto::Failure;
+use crate::sys;
+use crate::{console, sd_notify};
+
+/// Number of descriptors from 3 on that the program is to inherit: the socket-activation ones first, then --preserve-fds.
+/// All others are marked close-on-exec before anything else happens (F2).
+pub(super) fn preserve_descriptors(asked: u32) -> Result<u32> {
+    sys::fd::ensure_stdio_open().context("open /dev/null for missing stdio")?;
+    let activated = sd_notify::listen_fds().unwrap_or(0);
+    let count = activated + asked;
+    for number in 3..3 + count {
+        let number = i32::try_from(number).context("--preserve-fds")?;
+        ensure!(sys::process::is_open(number), "--preserve-fds: descriptor {number} of {count} from 3 on is not open");
+    }
+    sys::fd::close_on_exec_from(3 + count).context("mark the caller's descriptors close-on-exec")?;
+    Ok(count)
+}
+
+/// LISTEN_FDS and LISTEN_PID as the container's init is to see them (sd_listen_fds(3)).
+pub(super) fn listen_environment() -> Vec<String> {
+    match sd_notify::listen_fds() {
+        Some(count) => vec![format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()],
+        None => Vec::new(),
+    }
+}
+
+/// Opens each namespace file once and checks that it is one of the wanted kind, before anything is made (U5). In joining
+/// order, with the index into `namespaces.join`.
+pub(super) fn open_namespaces(namespaces: &Namespaces) -> Result<Vec<(usize, OwnedFd)>> {
+    let mut opened = Vec::new();
+    for (place, join) in namespaces.join.iter().enumerate() {
+        let at = || format!("linux.namespaces[{}].path: {} namespace `{}`", join.index, join.kind.name(), join.path.display());
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        let fd = open(&join.path, flags, Mode::empty()).with_context(|| format!("{}: open", at()))?;
+        match sys::ioctl::namespace_type(std::os::fd::AsFd::as_fd(&fd)) {
+            Ok(kind) if kind == join.kind.flag().bits() => opened.push((place, fd)),
+            Ok(_) => return Err(anyhow!("{}: is a namespace of another type", at())),
+            Err(errno) => return Err(anyhow!(errno).context(format!("{}: is not a namespace", at()))),
+        }
+    }
+    Ok(opened)
+}
+
+/// Separates a pid namespace to be joined, which the init must be born in, from what it joins by itself. A stage joins all.
+pub(super) fn split_pid(
+    namespaces: &Namespaces,
+    joins: Vec<(usize, OwnedFd)>,
+    stage: bool,
+) -> (Option<OwnedFd>, Vec<(usize, OwnedFd)>) {
+    let (mut pid, others): (Vec<_>, Vec<_>) =
+        joins.into_iter().partition(|(place, _)| !stage && namespaces.join[*place].kind == Kind::Pid);
+    (pid.pop().map(|(_, fd)| fd), others)
+}
+
+/// Writes gid_map and uid_map of a new user namespace, each in one write (user_namespaces(7)).
+pub(super) fn write_id_maps(pid: Pid, namespaces: &Namespaces) -> Result<()> {
+    write_map(pid, "gid_map", &namespaces.gid_map, "linux.gidMappings")?;
+    write_map(pid, "uid_map", &namespaces.uid_map, "linux.uidMappings")
+}
+
+fn write_map(pid: Pid, file: &str, map: &[IdMap], field: &str) -> Result<()> {
+    let text = map_text(map);
+    write_proc(pid, file, &text).with_context(|| format!("{field}: map `{}`", text.trim_end().replace('\n', ", ")))
+}
+
+/// By the runtime and not by the process itself, whose /proc files belong to root as it is not dumpable (E2).
+pub(super) fn set_oom_score(pid: Pid, score: i32, field: &str) -> Result<()> {
+    write_proc(pid, "oom_score_adj", &score.to_string())
+        .with_context(|| format!("{field}: set {score} (lowering it needs CAP_SYS_RESOURCE)"))
+}
+
+fn write_proc(pid: Pid, file: &str, text: &str) -> Result<()> {
+    let path = format!("/proc/{pid}/{file}");
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|mut opened| opened.write_all(text.as_bytes()))
+        .with_context(|| format!("write `{path}`"))
+}
+
+/// Set late, when the init has nothing left to do that a low limit could break.
+pub(super) fn set_rlimits(pid: Pid, limits: &[Rlimit]) -> Result<()> {
+    for (index, limit) in limits.iter().enumerate() {
+        sys::process::set_rlimit(pid, limit.resource, limit.soft, limit.hard).with_context(|| {
+            let Rlimit { name, soft, hard, .. } = limit;
+            format!("process.rlimits[{index}]: set {name} to {soft}:{hard} (raising the hard limit needs CAP_SYS_RESOURCE)")
+        })?;
+    }
+    Ok(())
+}
+
+/// The error a failed step becomes. The kernel's words stay in it: engines derive exit codes from them.
+pub(super) fn failure(failure: &Failure) -> anyhow::Error {
+    anyhow!("{}", failure.chain).context(format!("container init, step `{}`", failure.step))
+}
+
+/// Reaps a process that died unasked and says how.
+pub(super) fn describe_death(pid: Pid) -> String {
+    match waitpid(pid, None) {
+        Ok(WaitStatus::Exited(_, code)) => format!("it exited with code {code}"),
+        Ok(WaitStatus::Signaled(_, signal, _)) => format!("it was killed by {signal}"),
+        Ok(other) => format!("{other:?}"),
+        Err(errno) => format!("it could not be waited for: {errno}"),
+    }
+}
+
+/// clone3 says only EINVAL, EPERM or ENOSPC; this says what that means here.
+pub(super) fn clone_hint(flags: CloneFlags) -> String {
+    let hint = match Errno::last() {
+        Errno::EPERM => " (not allowed to make these namespaces: run as root or with a user namespace)",
+        Errno::ENOSPC => " (a limit of user namespaces: see /proc/sys/user/max_*_namespaces)",
+        Errno::EINVAL => " (the kernel lacks one of these namespaces)",
+        _ => "",
+    };
+    format!("linux.namespaces: clone the container's init with {flags:?}{hint}")
+}
+
+/// Hands a pidfd to `--pidfd-socket`.
+pub(super) fn send_pidfd(socket: &std::path::Path, pidfd: std::os::fd::BorrowedFd<'_>, kind: &[u8]) -> Result<()> {
+    let connected = console::connect(socket).context("--pidfd-socket")?;
+    console::send_descriptor(std::os::fd::AsFd::as_fd(&connected), pidfd, kind).context("--pidfd-socket")
+}

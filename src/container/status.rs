@@ -1,0 +1,100 @@
+//! What is true of a container now: worked out from its init's /proc/PID/stat, the gate and the freezer, never stored.
+
+use std::os::fd::AsFd;
+
+use anyhow::{Context as _, Result};
+use nix::sys::stat::fstatat;
+use nix::fcntl::AtFlags;
+
+use super::record::{ProcessId, Record};
+use super::store::{GATE, Slot};
+use crate::cgroup::Cgroup;
+
+/// The words of the runtime-spec (runtime.md "State") and runc's `paused`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl Status {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The status as of now.
+pub(crate) fn of(slot: &Slot, record: &Record) -> Result<Status> {
+    let Some(init) = record.init else {
+        return Ok(if is_alive(record.creator) { Status::Creating } else { Status::Stopped });
+    };
+    if !is_alive(init) {
+        return Ok(Status::Stopped);
+    }
+    if fstatat(slot.dir.as_fd(), GATE, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() {
+        return Ok(Status::Created);
+    }
+    let frozen = Cgroup::open(&record.cgroup)?.is_frozen().context("read the freezer state")?;
+    Ok(if frozen { Status::Paused } else { Status::Running })
+}
+
+/// Whether this very process still runs: the pid exists, has the start time, and is not a zombie.
+pub(crate) fn is_alive(process: ProcessId) -> bool {
+    stat(process.pid).is_some_and(|(state, start_time)| start_time == process.start_time && !matches!(state, 'Z' | 'X'))
+}
+
+/// Identity of a process that exists now.
+pub(crate) fn identify(pid: i32) -> Result<ProcessId> {
+    let (_, start_time) = stat(pid).with_context(|| format!("read `/proc/{pid}/stat`: no such process"))?;
+    Ok(ProcessId { pid, start_time })
+}
+
+/// State letter and start time. The name in field 2 may hold spaces and parentheses, so fields count from its end.
+fn stat(pid: i32) -> Option<(char, u64)> {
+    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let fields: Vec<&str> = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
+    // Field 3 of proc(5) is the first after the name, field 22 the 20th.
+    Some((fields.first()?.chars().next()?, fields.get(19)?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive_under_its_own_start_time_only() {
+        let me = identify(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(is_alive(me));
+        assert!(!is_alive(ProcessId { start_time: me.start_time + 1, ..me }));
+    }
+
+    #[test]
+    fn a_zombie_is_not_alive() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let id = identify(i32::try_from(child.id()).unwrap()).unwrap();
+        for _ in 0..500 {
+            if !is_alive(id) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(!is_alive(id));
+        child.wait().unwrap();
+    }
+}
