@@ -1,0 +1,3 @@
+//! Safe path work that knows nothing of OCI.
+
+pub(crate) mod atomic;
