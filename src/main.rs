@@ -1,10 +1,32 @@
-//! Entry of rundlet: arms the log, finds the verb, prints one error chain, leaves with its exit code.
+//! Entry of rundlet: `cli` arms the log, finds the verb and runs it; an error becomes one line and an exit code.
 #![deny(unsafe_code)]
 
+use std::process::ExitCode;
+
+mod cgroup;
+mod cli;
+mod console;
+mod container;
 mod error;
+mod features;
+mod fs;
+mod hooks;
+mod init;
+mod log;
 mod plan;
 mod proto;
+mod rootfs;
+mod sd_notify;
+mod sealed;
+mod seccomp;
+mod spec;
 #[allow(unsafe_code)]
 mod sys;
 
-fn main() {}
+fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        log::fatal(&format!("internal error: {panic}"));
+    }));
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    cli::run(&args)
+}

@@ -1,0 +1,137 @@
+//! Help pages and usage lines, from the same clap commands that parse. Called by `cli`; built only when shown.
+
+use std::ffi::OsString;
+
+use anyhow::{Result, bail};
+use clap::{Args as _, Command};
+
+use super::globals::Globals;
+use super::{VERBS, Verb, find, print};
+use crate::container::options::Context;
+
+#[derive(clap::Args)]
+pub(super) struct HelpArgs {
+    #[arg(hide = true)]
+    topic: Vec<OsString>,
+}
+
+pub(super) fn run(_: &Context, args: &HelpArgs) -> Result<i32> {
+    match args.topic.first() {
+        None => print(&overview())?,
+        Some(topic) => match find(&topic.to_string_lossy()) {
+            Some(verb) => print(&page(verb))?,
+            None => bail!("No help topic for '{}'", topic.display()),
+        },
+    }
+    Ok(0)
+}
+
+const PAGE: &str =
+    "NAME:\n   {bin} - {about}\n\nUSAGE:\n   {usage}\n\nOPTIONS:\n{options}{after-help}\n";
+
+const OVERVIEW: &str = "NAME:
+   rundlet - Open Container Initiative runtime
+
+   Creates and runs containers from OCI bundles: directories with a config.json and a root
+   file system. A drop-in replacement for runc: the same verbs, flags, output and exit codes.
+
+   To run a container from the bundle in the current directory:
+
+       # rundlet run <container-id>
+
+USAGE:
+   rundlet [global option...] <verb> [option...] [argument...]
+
+   Options are written --name value, --name=value or with one dash.
+
+VERBS:
+";
+
+pub(super) fn dress(verb: &Verb, command: Command) -> Command {
+    let options = if matches!(verb.words, super::Words::Any) {
+        ""
+    } else {
+        "[option...] "
+    };
+    command
+        .about(verb.about)
+        .bin_name(format!("rundlet {}", verb.name))
+        .override_usage(
+            format!("rundlet {} {options}{}", verb.name, verb.usage)
+                .trim_end()
+                .to_owned(),
+        )
+        .help_template(PAGE)
+}
+
+pub(super) fn page(verb: &'static Verb) -> String {
+    let command = dress(verb, (verb.define)(Command::new(verb.name)));
+    let mut text = command
+        .after_help(details(verb.name))
+        .render_help()
+        .to_string();
+    text.truncate(text.trim_end().len());
+    text + "\n"
+}
+
+pub(super) fn overview() -> String {
+    let mut text = String::from(OVERVIEW);
+    for verb in &VERBS {
+        let (name, about) = (verb.name, verb.about);
+        text.extend([format!("   {name:<12}{about}\n")]);
+    }
+    let globals = Globals::augment_args(Command::new("rundlet")).help_template("{options}");
+    text.push_str("\nGLOBAL OPTIONS:\n");
+    text.push_str(globals.clone().render_help().to_string().trim_end());
+    text + "\n"
+}
+
+/// What goes in front of the error line when the command line was wrong.
+pub(super) fn usage(verb: Option<&'static Verb>) -> String {
+    match verb {
+        None => "Usage: rundlet [global option...] <verb> [option...] [argument...]\nSee 'rundlet --help'.\n\n".into(),
+        Some(verb) => {
+            let command = dress(verb, (verb.define)(Command::new(verb.name)));
+            let options = command.help_template("{options}").render_help().to_string();
+            let options = options.trim_end();
+            format!("Usage: rundlet {} [option...] {}\n\nOptions:\n{options}\n\n", verb.name, verb.usage)
+        }
+    }
+}
+
+fn details(name: &str) -> &'static str {
+    match name {
+        "create" => {
+            "\nThe bundle's config.json says what the container is. Its process is set up and then waits\n\
+             for `rundlet start`. The id is made of letters, digits and `_+-.`."
+        }
+        "run" => {
+            "\nThe exit code is that of the container's process, or 128 plus the number of the signal that\n\
+             ended it. With --detach it is 0 once the process has started."
+        }
+        "exec" => {
+            "\nOptions end at the container id: what follows is the command. The exit code is that of the\n\
+             command, or 255 when it could not be run."
+        }
+        "kill" => {
+            "\nThe signal is a number or a name, with or without SIG.\n\n    # rundlet kill web HUP"
+        }
+        "ps" => {
+            "\nOptions end at the container id: what follows goes to the host's ps(1) (default: -ef), whose\n\
+             output is filtered by process id and needs a PID column. With --format json only ids are printed."
+        }
+        "delete" => {
+            "\nWith --force a running container is killed first, and one that does not exist is no error."
+        }
+        "list" => "\nThe state root is chosen by the global option --root.",
+        "spec" => {
+            "\nThe file is a start: it runs `sh` from the directory `rootfs`, with few rights and no network.\n\
+             An existing config.json is not overwritten."
+        }
+        "features" => "\nThe document is that of features.md in the runtime specification.",
+        "update" | "events" | "checkpoint" | "restore" => {
+            "\nThis verb of runc is not supported by this version of rundlet: it always fails."
+        }
+        _ => "",
+    }
+}

@@ -1,0 +1,136 @@
+//! `rundlet list`: as a table, as JSON, or ids only.
+
+use anyhow::{Result, bail};
+
+use super::print;
+use crate::container;
+use crate::container::options::Context;
+use crate::container::output::StateOutput;
+
+#[derive(clap::Args)]
+pub(super) struct ListArgs {
+    /// table or json
+    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+    format: String,
+    /// print ids only
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub(super) fn run(context: &Context, args: &ListArgs) -> Result<i32> {
+    let mut containers = container::list::list(context)?;
+    if args.quiet {
+        let ids: Vec<&str> = containers
+            .iter()
+            .flat_map(|container| [container.id.as_str(), "\n"])
+            .collect();
+        print(&ids.concat())?;
+        return Ok(0);
+    }
+    // The owner's name is for people; who it is stays a number in the record.
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    for container in &mut containers {
+        container.owner = owner_name(&container.owner, &passwd);
+    }
+    match args.format.as_str() {
+        "table" => print(&table(&containers))?,
+        // An empty list is `null`, as a Go program prints it.
+        "json" if containers.is_empty() => print("null\n")?,
+        "json" => print(&format!("{}\n", serde_json::to_string(&containers)?))?,
+        _ => bail!("invalid format option"),
+    }
+    Ok(0)
+}
+
+fn owner_name(uid: &str, passwd: &str) -> String {
+    let name = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("#{uid}"))
+}
+
+/// Columns at least 12 wide, three blanks between them, the last one as long as it is.
+fn table(containers: &[StateOutput]) -> String {
+    let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+    let mut rows = vec![header];
+    rows.extend(containers.iter().map(|container| {
+        [
+            container.id.clone(),
+            container.pid.to_string(),
+            container.status.clone(),
+            container.bundle.clone(),
+            container.created.clone(),
+            container.owner.clone(),
+        ]
+    }));
+    let mut widths = [12; 6];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count() + 3);
+        }
+    }
+    let mut out = String::new();
+    for row in &rows {
+        for (cell, width) in row.iter().zip(widths).take(5) {
+            out.extend([format!("{cell:<width$}")]);
+        }
+        out.push_str(&row[5]);
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(id: &str) -> StateOutput {
+        StateOutput {
+            oci_version: "1.3.0".into(),
+            id: id.into(),
+            pid: 42,
+            status: "running".into(),
+            bundle: "/b".into(),
+            rootfs: "/b/rootfs".into(),
+            created: "2026-01-01T00:00:00Z".into(),
+            annotations: std::collections::BTreeMap::new(),
+            owner: "root".into(),
+        }
+    }
+
+    #[test]
+    fn columns_fit_their_longest_cell() {
+        assert_eq!(
+            table(&[]),
+            "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n"
+        );
+        let lines = table(&[container("a-rather-long-id"), container("b")]);
+        let lines: Vec<&str> = lines.lines().collect();
+        assert_eq!(
+            lines[1],
+            "a-rather-long-id   42          running     /b          2026-01-01T00:00:00Z   root"
+        );
+        assert!(lines.iter().all(|line| line.find("  ").is_some()));
+        assert_eq!(lines[0].find("PID"), lines[2].find("42"));
+    }
+
+    #[test]
+    fn owners_are_named_by_the_password_file_or_stay_numbers() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nu:x:1000:1000::/:/bin/sh\n";
+        assert_eq!(owner_name("0", passwd), "root");
+        assert_eq!(owner_name("1000", passwd), "u");
+        assert_eq!(owner_name("7", passwd), "#7");
+    }
+
+    #[test]
+    fn the_json_has_the_names_engines_decode() {
+        let text = serde_json::to_string(&[container("a")]).unwrap();
+        assert_eq!(
+            text,
+            "[{\"ociVersion\":\"1.3.0\",\"id\":\"a\",\"pid\":42,\"status\":\"running\",\"bundle\":\"/b\",\
+             \"rootfs\":\"/b/rootfs\",\"created\":\"2026-01-01T00:00:00Z\",\"owner\":\"root\"}]"
+        );
+    }
+}

@@ -1,0 +1,431 @@
+//! The command line: global flags, the table of verbs, help, and what becomes of an error.
+//! Called by `main`. Only the verb that was asked for has its clap command built (crates.md 5).
+//!
+//! Exit codes (peers.md A.5): 0; 1 for every failure and for wrong usage; 255 when `exec` fails before or beside
+//! its process; otherwise what `run` and `exec` return, the code of the container's process.
+
+mod create;
+mod delete;
+mod exec;
+mod features;
+mod globals;
+mod grammar;
+mod help;
+mod kill;
+mod list;
+mod pause;
+mod ps;
+mod run;
+mod spec;
+mod start;
+mod state;
+mod unsupported;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+use crate::container::options::Context;
+use crate::{features as facts, log};
+use globals::Globals;
+use grammar::Lexed;
+
+/// How a verb's words may look.
+#[derive(Clone, Copy)]
+enum Words {
+    /// Exactly so many; flags may stand anywhere.
+    Exactly(usize),
+    /// From and to; flags end after the first word.
+    IdThen(usize, usize),
+    /// Anything: the verb is not supported and reads none of it.
+    Any,
+}
+
+/// One verb: its line in the help, its flags, and what it does.
+struct Verb {
+    name: &'static str,
+    about: &'static str,
+    usage: &'static str,
+    words: Words,
+    define: fn(Command) -> Command,
+    run: fn(&Context, &ArgMatches) -> Result<i32>,
+}
+
+/// Binds a file's flags (`Args` struct) and its `run` into a row of the table.
+macro_rules! verb {
+    ($name:literal, $file:ident :: $run:ident ($args:ident), $words:expr, $usage:literal, $about:literal) => {
+        Verb {
+            name: $name,
+            about: $about,
+            usage: $usage,
+            words: $words,
+            define: <$file::$args as Args>::augment_args,
+            run: |context, matches| $file::$run(context, &$file::$args::from_arg_matches(matches)?),
+        }
+    };
+}
+
+const ANY: usize = usize::MAX;
+
+/// In the order of the help text.
+static VERBS: [Verb; 18] = [
+    verb!(
+        "create",
+        create::run(CreateArgs),
+        Words::Exactly(1),
+        "<container-id>",
+        "create a container"
+    ),
+    verb!(
+        "start",
+        start::run(StartArgs),
+        Words::Exactly(1),
+        "<container-id>",
+        "start the process of a created container"
+    ),
+    verb!(
+        "run",
+        run::run(RunArgs),
+        Words::Exactly(1),
+        "<container-id>",
+        "create and start a container, and wait for its end"
+    ),
+    verb!(
+        "exec",
+        exec::run(ExecArgs),
+        Words::IdThen(1, ANY),
+        "<container-id> <command> [argument...]  |  --process FILE <container-id>",
+        "run one more process in a running container"
+    ),
+    verb!(
+        "state",
+        state::run(StateArgs),
+        Words::Exactly(1),
+        "<container-id>",
+        "print the state of a container as JSON"
+    ),
+    verb!(
+        "list",
+        list::run(ListArgs),
+        Words::Exactly(0),
+        "",
+        "list the containers below the state root"
+    ),
+    verb!(
+        "ps",
+        ps::run(PsArgs),
+        Words::IdThen(1, ANY),
+        "<container-id> [ps option...]",
+        "list the processes in a container"
+    ),
+    verb!(
+        "kill",
+        kill::run(KillArgs),
+        Words::IdThen(1, 2),
+        "<container-id> [signal]",
+        "send a signal (default: SIGTERM) to a container's process"
+    ),
+    verb!(
+        "pause",
+        pause::pause(PauseArgs),
+        Words::Exactly(1),
+        "<container-id>",
+        "freeze all processes of a container"
+    ),
+    verb!(
+        "resume",
+        pause::resume(PauseArgs),
+        Words::Exactly(1),
+        "<container-id>",
+        "thaw all processes of a paused container"
+    ),
+    verb!(
+        "delete",
+        delete::run(DeleteArgs),
+        Words::Exactly(1),
+        "<container-id>",
+        "remove a stopped container"
+    ),
+    verb!(
+        "spec",
+        spec::run(SpecArgs),
+        Words::Exactly(0),
+        "",
+        "write a config.json to start from"
+    ),
+    verb!(
+        "features",
+        features::run(FeaturesArgs),
+        Words::Exactly(0),
+        "",
+        "print what this version supports as JSON"
+    ),
+    verb!(
+        "update",
+        unsupported::update(UnsupportedArgs),
+        Words::Any,
+        "",
+        "not supported by this version"
+    ),
+    verb!(
+        "events",
+        unsupported::events(UnsupportedArgs),
+        Words::Any,
+        "",
+        "not supported by this version"
+    ),
+    verb!(
+        "checkpoint",
+        unsupported::checkpoint(UnsupportedArgs),
+        Words::Any,
+        "",
+        "not supported by this version"
+    ),
+    verb!(
+        "restore",
+        unsupported::restore(UnsupportedArgs),
+        Words::Any,
+        "",
+        "not supported by this version"
+    ),
+    verb!(
+        "help",
+        help::run(HelpArgs),
+        Words::Any,
+        "[verb]",
+        "print help on rundlet or on a verb"
+    ),
+];
+
+/// Why the command line was not understood; goes out with the usage of the verb it was for.
+struct Misuse {
+    message: String,
+    verb: Option<&'static Verb>,
+}
+
+/// Runs one command line (without the program's name) to its end.
+pub(crate) fn run(args: &[OsString]) -> ExitCode {
+    let exit = |code: i32| u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from);
+    match dispatch(args) {
+        Ok(Ok(code)) => exit(code),
+        Ok(Err(Failure { error, code })) => {
+            log::fatal(&format!("{error:#}"));
+            exit(code)
+        }
+        Err(misuse) => {
+            // Before the error line: callers that read one line read the last.
+            drop(std::io::stderr().write_all(help::usage(misuse.verb).as_bytes()));
+            log::fatal(&misuse.message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Failure {
+    error: anyhow::Error,
+    code: i32,
+}
+
+fn dispatch(args: &[OsString]) -> Result<Result<i32, Failure>, Misuse> {
+    let misuse = |verb| move |message| Misuse { message, verb };
+    let outer = grammar::lex(&globals::FLAGS, args, Some(1)).map_err(misuse(None))?;
+    let name = outer
+        .words
+        .first()
+        .map(|word| word.to_string_lossy().into_owned());
+    let verb = name.as_ref().and_then(|name| find(name));
+    let inner = outer.words.get(1..).unwrap_or_default();
+    let help = outer.help;
+    let mut globals = Globals::default();
+    globals.take(outer.flags);
+    if globals.version {
+        return Ok(print(&version()).map(|()| 0).map_err(failure(1)));
+    }
+    let Some(verb) = verb else {
+        arm_log(&globals).map_err(misuse(None))?;
+        return match name {
+            Some(name) => Err(Misuse {
+                message: format!("No help topic for '{name}': unknown verb"),
+                verb: None,
+            }),
+            None => Ok(print(&help::overview()).map(|()| 0).map_err(failure(1))),
+        };
+    };
+    let (lexed, command) = match verb_line(verb, inner, &mut globals) {
+        Ok(parts) => parts,
+        Err(message) => {
+            // A wrong flag of the verb is reported in the log too, where the global flags can be read.
+            arm_log(&globals).map_err(misuse(Some(verb)))?;
+            return Err(Misuse {
+                message,
+                verb: Some(verb),
+            });
+        }
+    };
+    if help || lexed.help {
+        return Ok(print(&help::page(verb)).map(|()| 0).map_err(failure(1)));
+    }
+    arm_log(&globals).map_err(misuse(Some(verb)))?;
+    count_words(verb, &lexed).map_err(misuse(Some(verb)))?;
+    let matches = command
+        .try_get_matches_from(lexed.canonical())
+        .map_err(|error| misuse(Some(verb))(first_line(&error)))?;
+    let context = match globals.context() {
+        Ok(context) => context,
+        Err(error) => return Ok(Err(failure(1)(error))),
+    };
+    log::debug(format_args!(
+        "rundlet {} {}, root {}",
+        facts::VERSION,
+        verb.name,
+        context.root.display()
+    ));
+    let result = (verb.run)(&context, &matches);
+    Ok(match verb.name {
+        "exec" => result.context("exec failed").map_err(failure(255)),
+        _ => result.map_err(failure(1)),
+    })
+}
+
+fn failure(code: i32) -> impl Fn(anyhow::Error) -> Failure {
+    move |error| Failure { error, code }
+}
+
+fn find(name: &str) -> Option<&'static Verb> {
+    let name = if name == "h" { "help" } else { name };
+    VERBS.iter().find(|verb| verb.name == name)
+}
+
+/// Lexes what follows the verb. Global flags are taken there too, where the verb has none of that name.
+fn verb_line(
+    verb: &'static Verb,
+    args: &[OsString],
+    globals: &mut Globals,
+) -> Result<(Lexed, Command), String> {
+    let command = help::dress(verb, (verb.define)(Command::new(verb.name)));
+    if matches!(verb.words, Words::Any) {
+        return Ok((any_words(args), command));
+    }
+    let mut flags = grammar::flags_of(&command);
+    let own = flags.len();
+    for flag in globals::FLAGS.iter().filter(|flag| flag.long != "version") {
+        if !flags[..own].iter().any(|given| given.long == flag.long) {
+            flags.push(flag.clone());
+        }
+    }
+    let stop_after = match verb.words {
+        Words::IdThen(..) => Some(1),
+        _ => None,
+    };
+    let mut lexed = grammar::lex(&flags, args, stop_after)?;
+    let is_global = |name: &str| flags[own..].iter().any(|flag| flag.long == name);
+    let (outer, inner) = lexed
+        .flags
+        .into_iter()
+        .partition(|(name, _)| is_global(name));
+    lexed.flags = inner;
+    globals.take(outer);
+    Ok((lexed, command))
+}
+
+/// A verb that is not supported reads no flag, so that no caller's probe takes an error for support.
+fn any_words(args: &[OsString]) -> Lexed {
+    let help = args
+        .iter()
+        .any(|arg| ["-h", "-help", "--help"].iter().any(|flag| arg == flag));
+    Lexed {
+        flags: Vec::new(),
+        words: args.to_vec(),
+        help,
+    }
+}
+
+fn count_words(verb: &Verb, lexed: &Lexed) -> Result<(), String> {
+    let count = lexed.words.len();
+    let name = verb.name;
+    match verb.words {
+        Words::Exactly(wanted) if count != wanted => Err(format!(
+            "rundlet: \"{name}\" requires exactly {wanted} argument(s)"
+        )),
+        Words::IdThen(least, _) if count < least => Err(format!(
+            "rundlet: \"{name}\" requires a minimum of {least} argument(s)"
+        )),
+        Words::IdThen(_, most) if count > most => Err(format!(
+            "rundlet: \"{name}\" requires a maximum of {most} argument(s)"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn arm_log(globals: &Globals) -> Result<(), String> {
+    let format = globals.log_format()?;
+    log::init(globals.log.as_deref(), format, globals.debug).map_err(|error| format!("{error:#}"))
+}
+
+/// clap's sentence alone: "invalid value 'x' for '--preserve-fds <N>': invalid digit found in string".
+fn first_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
+fn version() -> String {
+    format!(
+        "rundlet version {}\ncommit: {}\nspec: {}\n",
+        facts::VERSION,
+        facts::COMMIT,
+        facts::SPEC_VERSION
+    )
+}
+
+/// Everything a verb has to say on stdout. A reader that went away is an error like any other.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context("write to standard output")
+}
+
+/// Made absolute now, because a verb may change its directory. Not resolved: what it names may not exist yet.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    if path.is_absolute() {
+        return Ok(path.to_owned());
+    }
+    Ok(std::env::current_dir()
+        .context("find the current directory")?
+        .join(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_has_a_sound_definition_and_its_own_name() {
+        for (i, verb) in VERBS.iter().enumerate() {
+            help::dress(verb, (verb.define)(Command::new(verb.name))).debug_assert();
+            assert!(VERBS[..i].iter().all(|other| other.name != verb.name));
+        }
+    }
+
+    #[test]
+    fn the_table_of_global_flags_is_the_one_that_help_shows() {
+        let defined = grammar::flags_of(&Globals::augment_args(Command::new("rundlet")));
+        assert_eq!(defined, globals::FLAGS);
+    }
+
+    #[test]
+    fn no_verb_has_two_flags_of_one_name() {
+        for verb in &VERBS {
+            let flags = grammar::flags_of(&(verb.define)(Command::new(verb.name)));
+            for (i, flag) in flags.iter().enumerate() {
+                assert!(flags[..i].iter().all(|other| other.long != flag.long
+                    && (flag.short.is_none() || other.short != flag.short)));
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Verbs of runc that this version does not have. They are known by name so that the refusal is clear, and they
+//! read no flag: engines probe checkpoint support by the text of a usage error (peers.md 0.4), which must not appear.
+
+use std::ffi::OsString;
+
+use anyhow::{Result, bail};
+
+use crate::container::options::Context;
+
+#[derive(clap::Args)]
+pub(super) struct UnsupportedArgs {
+    #[arg(hide = true)]
+    ignored: Vec<OsString>,
+}
+
+fn refuse(verb: &str) -> Result<i32> {
+    bail!("rundlet: {verb} is not supported by this version")
+}
+
+pub(super) fn update(_: &Context, _: &UnsupportedArgs) -> Result<i32> {
+    refuse("update")
+}
+
+pub(super) fn events(_: &Context, _: &UnsupportedArgs) -> Result<i32> {
+    refuse("events")
+}
+
+pub(super) fn checkpoint(_: &Context, _: &UnsupportedArgs) -> Result<i32> {
+    refuse("checkpoint")
+}
+
+pub(super) fn restore(_: &Context, _: &UnsupportedArgs) -> Result<i32> {
+    refuse("restore")
+}

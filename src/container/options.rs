@@ -1,0 +1,130 @@
+//! What each verb was asked to do, as plain data. Filled by `cli` from the command line, consumed by the verb's
+//! file beside this one. Nothing here is checked against the host; numbers and signals are already numbers.
+
+use std::path::PathBuf;
+
+/// From the global flags; every verb gets it.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    /// The state root: absolute, cleaned of `.` and `..`, never `/`.
+    pub(crate) root: PathBuf,
+    /// The root is a fresh directory below `$XDG_RUNTIME_DIR`: it needs the sticky bit, else the host's cleaner
+    /// may take it away while a container runs.
+    pub(crate) root_is_private_default: bool,
+    pub(crate) debug: bool,
+    pub(crate) systemd_cgroup: bool,
+    pub(crate) rootless: Rootless,
+}
+
+/// `--rootless`: whether permission errors of the cgroup file system may be ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rootless {
+    /// When rundlet does not run as the host's root.
+    Auto,
+    Yes,
+    No,
+}
+
+#[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "one field a flag")]
+pub(crate) struct CreateOptions {
+    pub(crate) id: String,
+    /// Absolute, not resolved.
+    pub(crate) bundle: PathBuf,
+    /// Below the bundle unless absolute; `config.json` if not given.
+    pub(crate) config: PathBuf,
+    pub(crate) console_socket: Option<PathBuf>,
+    pub(crate) pidfd_socket: Option<PathBuf>,
+    /// Absolute, so that it holds after a change of directory.
+    pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) no_pivot: bool,
+    pub(crate) no_new_keyring: bool,
+    /// Descriptors 3 + LISTEN_FDS to 3 + LISTEN_FDS + this - 1 stay open.
+    pub(crate) preserve_fds: u32,
+    pub(crate) overlay: Option<Overlay>,
+}
+
+/// The container's root is an overlay over `root.path`, which stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Overlay {
+    /// What the container writes goes away with it.
+    Temporary,
+    /// What the container writes stays in this directory (absolute).
+    Upper(PathBuf),
+}
+
+#[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "one field a flag")]
+pub(crate) struct RunOptions {
+    pub(crate) create: CreateOptions,
+    pub(crate) detach: bool,
+    pub(crate) keep: bool,
+    pub(crate) no_subreaper: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ExecOptions {
+    pub(crate) id: String,
+    pub(crate) process: ExecProcess,
+    pub(crate) detach: bool,
+    pub(crate) console_socket: Option<PathBuf>,
+    pub(crate) pidfd_socket: Option<PathBuf>,
+    /// Absolute.
+    pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) preserve_fds: u32,
+    pub(crate) cgroups: Vec<ExecCgroup>,
+    pub(crate) ignore_paused: bool,
+}
+
+/// Where the process of `exec` comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum ExecProcess {
+    /// `--process FILE`: a whole process object. Nothing else describes it.
+    File(PathBuf),
+    /// The container's own process object, changed by flags.
+    Flags(ExecFlags),
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ExecFlags {
+    /// Not empty.
+    pub(crate) args: Vec<String>,
+    pub(crate) cwd: Option<String>,
+    /// Appended to the container's.
+    pub(crate) env: Vec<String>,
+    pub(crate) tty: bool,
+    pub(crate) uid: Option<u32>,
+    /// Given only together with a uid.
+    pub(crate) gid: Option<u32>,
+    /// Empty: as the container's process.
+    pub(crate) additional_gids: Vec<u32>,
+    /// Added to bounding, effective and permitted, and to ambient where inheritable has it.
+    pub(crate) caps: Vec<String>,
+    pub(crate) apparmor: Option<String>,
+    pub(crate) process_label: Option<String>,
+    /// Not given: as the container's process.
+    pub(crate) no_new_privs: Option<bool>,
+}
+
+/// One `--cgroup [CTRL[,CTRL...]:]PATH` of `exec`, the path below the container's cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExecCgroup {
+    /// Empty: all controllers (the only form on cgroup v2).
+    pub(crate) controllers: Vec<String>,
+    /// Cleaned; never leads above the container's cgroup.
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct KillOptions {
+    pub(crate) id: String,
+    pub(crate) signal: i32,
+    /// Obsolete `--all`: a container that is not running is no error.
+    pub(crate) all: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct DeleteOptions {
+    pub(crate) id: String,
+    pub(crate) force: bool,
+}

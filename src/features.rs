@@ -1,0 +1,307 @@
+//! What `rundlet features` prints: the runtime-spec's features document (features.md of runtime-spec 1.3).
+//! Called by `cli::features`. Fixed at compile time, never probed from the host, and true: a feature is listed
+//! when this version carries it out, because engines decide by it what to ask for.
+
+use serde::Serialize;
+
+/// The newest runtime-spec whose fields are all known (applied or refused by name).
+pub(crate) const SPEC_VERSION: &str = "1.3.0";
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The commit this binary was built from, `unknown` outside of a repository.
+pub(crate) const COMMIT: &str = env!("RUNDLET_COMMIT");
+
+type List = &'static [&'static str];
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Features {
+    oci_version_min: &'static str,
+    oci_version_max: &'static str,
+    hooks: List,
+    mount_options: List,
+    linux: Linux,
+    annotations: Annotations,
+    potentially_unsafe_config_annotations: List,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    namespaces: List,
+    capabilities: List,
+    cgroup: Cgroup,
+    seccomp: Seccomp,
+    apparmor: Enabled,
+    selinux: Enabled,
+    intel_rdt: Enabled,
+    mount_extensions: MountExtensions,
+    net_devices: Enabled,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_excessive_bools, reason = "the document's own shape")]
+struct Cgroup {
+    v1: bool,
+    v2: bool,
+    systemd: bool,
+    systemd_user: bool,
+    rdma: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seccomp {
+    enabled: bool,
+    actions: List,
+    operators: List,
+    archs: List,
+    known_flags: List,
+    supported_flags: List,
+}
+
+#[derive(Serialize)]
+struct Enabled {
+    enabled: bool,
+}
+
+#[derive(Serialize)]
+struct MountExtensions {
+    idmap: Enabled,
+}
+
+#[derive(Serialize)]
+struct Annotations {
+    #[serde(rename = "org.rundlet.commit")]
+    commit: &'static str,
+    #[serde(rename = "org.rundlet.version")]
+    version: &'static str,
+}
+
+/// Pretty JSON with four blanks, as runc prints it, and a newline.
+pub(crate) fn document() -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    let layout = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    FEATURES.serialize(&mut serde_json::Serializer::with_formatter(
+        &mut bytes, layout,
+    ))?;
+    bytes.push(b'\n');
+    Ok(String::from_utf8(bytes)?)
+}
+
+const SECCOMP_FLAGS: List = &[
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
+
+static FEATURES: Features = Features {
+    oci_version_min: "1.0.0",
+    oci_version_max: SPEC_VERSION,
+    hooks: &[
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ],
+    mount_options: MOUNT_OPTIONS,
+    linux: Linux {
+        namespaces: &["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
+        capabilities: CAPABILITIES,
+        cgroup: Cgroup {
+            v1: true,
+            v2: true,
+            systemd: false,
+            systemd_user: false,
+            rdma: false,
+        },
+        seccomp: Seccomp {
+            enabled: true,
+            actions: &[
+                "SCMP_ACT_ALLOW",
+                "SCMP_ACT_ERRNO",
+                "SCMP_ACT_KILL",
+                "SCMP_ACT_KILL_PROCESS",
+                "SCMP_ACT_KILL_THREAD",
+                "SCMP_ACT_LOG",
+                "SCMP_ACT_NOTIFY",
+                "SCMP_ACT_TRACE",
+                "SCMP_ACT_TRAP",
+            ],
+            operators: &[
+                "SCMP_CMP_EQ",
+                "SCMP_CMP_GE",
+                "SCMP_CMP_GT",
+                "SCMP_CMP_LE",
+                "SCMP_CMP_LT",
+                "SCMP_CMP_MASKED_EQ",
+                "SCMP_CMP_NE",
+            ],
+            archs: SECCOMP_ARCHS,
+            known_flags: SECCOMP_FLAGS,
+            supported_flags: SECCOMP_FLAGS,
+        },
+        apparmor: Enabled { enabled: true },
+        selinux: Enabled { enabled: true },
+        intel_rdt: Enabled { enabled: false },
+        mount_extensions: MountExtensions {
+            idmap: Enabled { enabled: false },
+        },
+        net_devices: Enabled { enabled: false },
+    },
+    annotations: Annotations {
+        commit: COMMIT,
+        version: VERSION,
+    },
+    potentially_unsafe_config_annotations: &["bundle", "org.rundlet."],
+};
+
+const SECCOMP_ARCHS: List = &[
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+];
+
+const MOUNT_OPTIONS: List = &[
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "iversion",
+    "lazytime",
+    "loud",
+    "mand",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "noiversion",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "remount",
+    "rexec",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
+    "runbindable",
+    "rw",
+    "shared",
+    "silent",
+    "slave",
+    "strictatime",
+    "suid",
+    "symfollow",
+    "sync",
+    "unbindable",
+];
+
+const CAPABILITIES: List = &[
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_is_the_specifications_and_lists_are_sorted_where_they_are_sets() {
+        let value: serde_json::Value = serde_json::from_str(&document().unwrap()).unwrap();
+        assert_eq!(value["ociVersionMin"], "1.0.0");
+        assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], false);
+        assert_eq!(
+            value["linux"]["seccomp"]["knownFlags"]
+                .as_array()
+                .unwrap()
+                .len(),
+            4
+        );
+        for list in [MOUNT_OPTIONS, SECCOMP_ARCHS] {
+            assert!(list.is_sorted() && list.windows(2).all(|pair| pair[0] != pair[1]));
+        }
+    }
+
+    #[test]
+    fn every_capability_is_one_the_capability_crate_can_set() {
+        let known = caps::all();
+        assert_eq!(known.len(), CAPABILITIES.len());
+        assert!(
+            known
+                .iter()
+                .all(|cap| CAPABILITIES.contains(&cap.to_string().as_str()))
+        );
+    }
+}

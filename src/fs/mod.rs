@@ -1,0 +1,4 @@
+//! Safe path work that knows nothing of OCI.
+
+pub(crate) mod atomic;
+pub(crate) mod passwd;

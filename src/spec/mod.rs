@@ -1,0 +1,250 @@
+//! Reads config.json and process.json into oci_spec's types, with one read and one strict parse.
+//! Only this directory and `plan/` know oci_spec. Called by `container` (create, exec).
+//!
+//! A document the crate refuses although runc takes it is repaired (`compat`) and parsed once more; what is
+//! still refused is reported with file, JSON path and reason on one line (`locate`).
+
+mod compat;
+mod locate;
+pub(crate) mod template;
+pub(crate) mod validate;
+pub(crate) mod validate_sysctl;
+
+use std::io::Read as _;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{SELINUX_MAGIC, statfs};
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use serde::de::DeserializeOwned;
+
+use crate::log;
+use validate::HostFacts;
+
+/// V1: far above every real config (the largest seen are a few hundred KiB), far below what hurts a host.
+const SIZE_LIMIT: usize = 64 << 20;
+/// Most configs fit the first read: Docker's with its seccomp profile is about 12 KiB.
+const SIZE_GUESS: usize = 32 << 10;
+
+/// Loads and validates `name` below the bundle directory: what comes back can be planned.
+pub(crate) fn load_config(bundle: impl AsFd, name: &Path) -> Result<Spec> {
+    let bytes = read_bounded(bundle, name)?;
+    let mut spec: Spec = parse(&bytes, name, compat::repair_config)?;
+    if compat::pids_limit_reads_zero(&spec) {
+        compat::unset_absent_pids_limit(&mut spec, &bytes);
+    }
+    validate::config(&spec, host_facts(spec.process().as_ref(), Some(&spec)))
+        .with_context(|| name.display().to_string())?;
+    Ok(spec)
+}
+
+/// Loads and validates the process object of `exec --process FILE`.
+pub(crate) fn load_process(path: &Path) -> Result<Process> {
+    let bytes = read_bounded(AT_FDCWD, path)?;
+    let process: Process = parse(&bytes, path, compat::repair_process)?;
+    check_process(&process).with_context(|| path.display().to_string())?;
+    Ok(process)
+}
+
+/// The rules for a process object that was put together from the stored one and the flags of `exec`.
+pub(crate) fn check_process(process: &Process) -> Result<()> {
+    validate::process(process, "", host_facts(Some(process), None))
+}
+
+/// What `validate` may know of this machine. Probed only where the document asks for it: most ask for nothing.
+fn host_facts(process: Option<&Process>, spec: Option<&Spec>) -> HostFacts {
+    let asks = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
+    let mount_label = spec
+        .and_then(|spec| spec.linux().as_ref())
+        .is_some_and(|linux| asks(linux.mount_label()));
+    let selinux_label = process.is_some_and(|process| asks(process.selinux_label()));
+    HostFacts {
+        apparmor: process.is_some_and(|process| asks(process.apparmor_profile()))
+            && apparmor_enabled(),
+        selinux: (mount_label || selinux_label) && selinux_enabled(),
+        joined_network_is_own: spec.is_some_and(joins_own_network),
+    }
+}
+
+fn apparmor_enabled() -> bool {
+    std::fs::read("/sys/module/apparmor/parameters/enabled")
+        .is_ok_and(|content| content.starts_with(b"Y"))
+}
+
+/// The kernel offers selinuxfs only while SELinux is on.
+fn selinux_enabled() -> bool {
+    statfs("/sys/fs/selinux").is_ok_and(|found| found.filesystem_type() == SELINUX_MAGIC)
+}
+
+/// A sysctl written after joining our own network namespace by path would change the host.
+/// True also when the two can not be compared: then nothing is allowed.
+fn joins_own_network(spec: &Spec) -> bool {
+    let Some(linux) = spec.linux() else {
+        return false;
+    };
+    let has_sysctl = linux.sysctl().as_ref().is_some_and(|map| !map.is_empty());
+    let joined: Option<&PathBuf> = linux
+        .namespaces()
+        .iter()
+        .flatten()
+        .find(|namespace| namespace.typ() == LinuxNamespaceType::Network)
+        .and_then(|namespace| namespace.path().as_ref());
+    match joined {
+        Some(path) if has_sysctl => {
+            let own = nix::sys::stat::stat("/proc/self/ns/net");
+            let given = nix::sys::stat::stat(path);
+            match (own, given) {
+                (Ok(own), Ok(given)) => (own.st_dev, own.st_ino) == (given.st_dev, given.st_ino),
+                _ => true,
+            }
+        }
+        _ => false,
+    }
+}
+
+fn read_bounded(dir: impl AsFd, path: &Path) -> Result<Vec<u8>> {
+    let operation = || format!("open `{}`", path.display());
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    let fd = openat(dir, path, flags, Mode::empty()).with_context(operation)?;
+    let mut file = std::fs::File::from(fd);
+    let mut bytes = vec![0; SIZE_GUESS];
+    let mut filled = 0;
+    // Not `read_to_end`: it asks for size and offset first. Until a read says 0, so that a pipe works too.
+    loop {
+        let read = file
+            .read(&mut bytes[filled..])
+            .with_context(|| format!("read `{}`", path.display()))?;
+        filled += read;
+        if read == 0 {
+            break;
+        }
+        if filled == bytes.len() {
+            if filled >= SIZE_LIMIT {
+                bail!("`{}` is larger than {SIZE_LIMIT} bytes", path.display());
+            }
+            bytes.resize((filled * 4).min(SIZE_LIMIT), 0);
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+type Repair = fn(&mut serde_json::Value) -> Vec<String>;
+
+fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path, repair: Repair) -> Result<T> {
+    let strict = match serde_json::from_slice(bytes) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    let mut document: serde_json::Value = match serde_json::from_slice(bytes) {
+        Ok(document) => document,
+        // Not JSON at all: the position says more than a path.
+        Err(error) => return Err(anyhow!("{error}").context(format!("parse `{}`", path.display()))),
+    };
+    for warning in repair(&mut document) {
+        log::warn(format_args!("{}: {warning}", path.display()));
+    }
+    let repaired = serde_json::to_vec(&document).unwrap_or_default();
+    serde_json::from_slice(&repaired).map_err(|error| {
+        // A fault the repair did not touch is where the strict parse found it, in the user's own text.
+        let (text, error) = if locate::reason(&error) == locate::reason(&strict) {
+            (bytes, strict)
+        } else {
+            (repaired.as_slice(), error)
+        };
+        let at = locate::path_of(text, error.line(), error.column());
+        let place = if at.is_empty() {
+            String::new()
+        } else {
+            format!("{at}: ")
+        };
+        anyhow!("{}: {place}{}", path.display(), locate::reason(&error))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Spec> {
+        parse(
+            text.as_bytes(),
+            Path::new("config.json"),
+            compat::repair_config,
+        )
+    }
+
+    fn refusal(text: &str) -> String {
+        format!("{:#}", load(text).unwrap_err())
+    }
+
+    #[test]
+    fn a_wrong_type_is_reported_with_its_path() {
+        let text =
+            refusal(r#"{"ociVersion":"1.0.0","process":{"user":{},"cwd":"/","args":["sh",7]}}"#);
+        assert!(
+            text.starts_with("config.json: process.args[1]: invalid type"),
+            "{text}"
+        );
+        assert!(!text.contains('\n'));
+    }
+
+    #[test]
+    fn an_unknown_variant_is_reported_with_its_path() {
+        let text = refusal(
+            "{\n \"linux\": {\n \"namespaces\": [\n {\"type\": \"pid\"},\n {\"type\": \"bogus\"}\n]}}",
+        );
+        assert!(
+            text.starts_with("config.json: linux.namespaces[1].type: unknown variant `bogus`"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_missing_field_is_reported_with_its_object() {
+        let text = refusal(r#"{"process":{"user":{},"args":["sh"]}, "hostname":"h"}"#);
+        assert_eq!(text, "config.json: process: missing field `cwd`");
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_refused_not_wrapped() {
+        let text = refusal(r#"{"process":{"cwd":"/","user":{"uid":4294967296}}}"#);
+        assert!(
+            text.starts_with("config.json: process.user.uid: invalid value"),
+            "{text}"
+        );
+        let text = refusal(r#"{"process":{"cwd":"/","user":{"uid":-1}}}"#);
+        assert!(
+            text.starts_with("config.json: process.user.uid: invalid value"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_json_is_reported_with_line_and_column() {
+        let text = refusal("{\"ociVersion\": }");
+        assert!(
+            text.contains("parse `config.json`") && text.contains("line 1"),
+            "{text}"
+        );
+        let deep = "[".repeat(100_000);
+        assert!(refusal(&format!("{{\"x\":{deep}")).contains("recursion limit"));
+    }
+
+    #[test]
+    fn a_file_over_the_limit_is_refused_and_one_of_odd_size_is_read_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("big");
+        let content: Vec<u8> = (0..=250).cycle().take(SIZE_GUESS * 3 + 17).collect();
+        std::io::Write::write_all(&mut std::fs::File::create_new(&path).unwrap(), &content)
+            .unwrap();
+        assert_eq!(read_bounded(AT_FDCWD, &path).unwrap(), content);
+        let huge = std::fs::File::options().write(true).open(&path).unwrap();
+        huge.set_len(SIZE_LIMIT as u64 + 1).unwrap();
+        let text = format!("{:#}", read_bounded(AT_FDCWD, &path).unwrap_err());
+        assert!(text.contains("larger than"), "{text}");
+    }
+}
