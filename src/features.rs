@@ -8,7 +8,10 @@ use serde::Serialize;
 pub(crate) const SPEC_VERSION: &str = "1.3.0";
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The commit this binary was built from, `unknown` outside of a repository.
-pub(crate) const COMMIT: &str = env!("RUNDLET_COMMIT");
+pub(crate) const COMMIT: &str = match option_env!("RUNDLET_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
 
 type List = &'static [&'static str];
 

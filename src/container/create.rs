@@ -7,9 +7,9 @@ use super::options::{Context, CreateOptions};
 use super::status::Status;
 use crate::sealed;
 
-pub(crate) fn create(context: &Context, id: &str, options: &CreateOptions) -> Result<()> {
+pub(crate) fn create(context: &Context, options: &CreateOptions) -> Result<()> {
     sealed::ensure()?;
-    let launch = Launch::prepare(context, id, options)?;
+    let launch = Launch::prepare(context, options)?;
     let terminal = launch.plan.process.terminal;
     let console = detached_console(terminal, options.console_socket.as_deref())?;
     let mut ready = launch.start(Gate::Fifo, console)?;

@@ -20,7 +20,8 @@ const DEATH_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the cgroup may stay busy after the last process has gone.
 pub(super) const REMOVE_DEADLINE: Duration = Duration::from_secs(2);
 
-pub(crate) fn delete(context: &Context, id: &str, options: &DeleteOptions) -> Result<()> {
+pub(crate) fn delete(context: &Context, options: &DeleteOptions) -> Result<()> {
+    let id = options.id.as_str();
     let slot = match Store::new(&context.root).slot(id) {
         Err(error) if options.force && error.is::<NotExist>() => return Ok(()),
         other => other?,

@@ -10,12 +10,11 @@ use nix::unistd::Pid;
 
 use super::create::detached_console;
 use super::launch::Console;
-use super::options::{Context, ExecOptions};
+use super::options::{Context, ExecOptions, ExecProcess};
 use super::record::Record;
 use super::status::Status;
 use super::store::FILTER;
 use super::{Container, Live, foreground, placement};
-use crate::cgroup::ExecCgroup;
 use crate::fs::atomic;
 use crate::init::{self, Child};
 use crate::plan::host::Host;
@@ -28,7 +27,8 @@ use crate::sys::pidfd;
 use crate::{console, log, plan, sealed, spec};
 
 /// Returns the exit code of the runtime: the process's own in the foreground, 0 when detached.
-pub(crate) fn exec(context: &Context, id: &str, options: &ExecOptions) -> Result<i32> {
+pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
+    let id = options.id.as_str();
     sealed::ensure()?;
     let preserved = placement::preserve_descriptors(options.preserve_fds)?;
     let container = Container::open(context, id)?;
@@ -70,34 +70,38 @@ pub(crate) fn exec(context: &Context, id: &str, options: &ExecOptions) -> Result
 
 /// The process asked for: `--process` as it stands, or the container's own process with what the flags say.
 fn process(options: &ExecOptions, record: &Record) -> Result<Process> {
-    if let Some(file) = &options.process {
-        return plan::process::plan(&spec::load_process(file)?, "process");
-    }
+    let flags = match &options.process {
+        ExecProcess::File(file) => {
+            return plan::process::plan(&spec::load_process(file)?, "process");
+        }
+        ExecProcess::Flags(flags) => flags,
+    };
     let mut process = record.process.clone();
-    process.args.clone_from(&options.args);
-    ensure!(process.args.first().is_some_and(|arg| !arg.is_empty()), "process.args: must name a program");
-    process.terminal = options.tty;
+    process.args.clone_from(&flags.args);
+    process.terminal = flags.tty;
     process.console_size = None;
-    if let Some(cwd) = &options.cwd {
+    if let Some(cwd) = &flags.cwd {
         ensure!(cwd.starts_with('/'), "--cwd: `{cwd}` is not an absolute path");
         process.cwd.clone_from(cwd);
     }
-    process.env.extend(options.env.iter().cloned());
-    process.env = last_of_each(process.env);
-    if let Some((uid, gid)) = options.user {
-        process.user.uid = uid;
-        process.user.gid = gid.unwrap_or(process.user.gid);
+    for variable in &flags.env {
+        ensure!(variable.find('=').is_some_and(|at| at > 0), "--env: `{variable}` is not of the form NAME=VALUE");
+        process.env.push(variable.clone());
     }
-    process.user.additional_gids.extend(&options.additional_gids);
-    process.capabilities.add(options.capabilities);
-    if let Some(profile) = &options.apparmor {
+    process.env = last_of_each(process.env);
+    if let Some(uid) = flags.uid {
+        process.user.uid = uid;
+        process.user.gid = flags.gid.unwrap_or(0);
+    }
+    process.user.additional_gids.extend(&flags.additional_gids);
+    process.capabilities.add(plan::process::mask_of_names(&flags.caps).context("--cap")?);
+    if let Some(profile) = &flags.apparmor {
         process.apparmor_profile = Some(profile.clone());
     }
-    if let Some(label) = &options.process_label {
+    if let Some(label) = &flags.process_label {
         process.selinux_label = Some(label.clone());
     }
-    process.no_new_privileges |= options.no_new_privs;
-    // They were set for the container's init; a process that joins inherits nothing of them.
+    process.no_new_privileges = flags.no_new_privs.unwrap_or(process.no_new_privileges);
     Ok(process)
 }
 
@@ -129,7 +133,7 @@ impl Tenant {
     ) -> Result<Tenant> {
         let record = &live.container.record;
         let filter = record.has_filter.then(|| read_filter(live)).transpose()?;
-        let cgroup: ExecCgroup = live.container.cgroup()?.for_exec(&options.cgroup, live.init.pid)?;
+        let cgroup = live.container.cgroup()?.for_exec(&options.cgroups)?;
         let namespaces = record.namespaces.iter().fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
         let init = live.pidfd().try_clone_to_owned().context("duplicate the init's pidfd")?;
         let (end, tenant_end) = proto::pair()?;
@@ -161,7 +165,9 @@ impl Tenant {
         };
         drop((tenant_end, console));
         let mut tenant = Tenant { end, pid, pidfd, committed: false };
-        cgroup.place(pid)?;
+        if cgroup.clone_into_fd().is_none() {
+            cgroup.attach(pid)?;
+        }
         if let Some(score) = process.oom_score_adj {
             placement::set_oom_score(pid, score, "process.oomScoreAdj")?;
         }

@@ -10,8 +10,8 @@ use super::{Container, Live};
 use crate::plan::namespaces::Kind;
 use crate::sys::pidfd;
 
-pub(crate) fn kill(context: &Context, id: &str, options: &KillOptions) -> Result<()> {
-    let container = Container::open(context, id)?;
+pub(crate) fn kill(context: &Context, options: &KillOptions) -> Result<()> {
+    let container = Container::open(context, &options.id)?;
     if options.all && container.status == Status::Stopped {
         // What --all still means: a container without processes is no error. Left-over processes of a container without a
         // pid namespace of its own are hit.

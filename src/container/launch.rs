@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -11,7 +11,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, mkfifoat};
 use nix::unistd::Pid;
 
-use super::options::{Context, CreateOptions};
+use super::options::{Context, CreateOptions, Overlay};
 use super::record::{self, Record};
 use super::status::Status;
 use super::store::{FILTER, GATE, Slot, Store, check_id};
@@ -57,17 +57,16 @@ pub(super) struct Launch<'a> {
 
 impl<'a> Launch<'a> {
     /// Reads the bundle and makes the plan. Fails without having touched anything.
-    pub(super) fn prepare(context: &'a Context, id: &str, options: &'a CreateOptions) -> Result<Launch<'a>> {
+    pub(super) fn prepare(context: &'a Context, options: &CreateOptions) -> Result<Launch<'a>> {
+        let id = options.id.as_str();
         check_id(id)?;
         let preserved = placement::preserve_descriptors(options.preserve_fds)?;
-        // Before the working directory changes to the bundle.
-        let absolute = |path: &Option<PathBuf>| path.as_deref().map(std::path::absolute).transpose();
-        let pid_file = absolute(&options.pid_file).context("--pid-file")?;
-        let pidfd_socket = absolute(&options.pidfd_socket).context("--pidfd-socket")?;
-        let bundle = enter_bundle(options.bundle.as_deref())?;
-        let spec = spec::load_config(options.config.as_deref().unwrap_or(Path::new("config.json")))?;
+        let bundle = plan::clean_path(&options.bundle);
+        // As with runc the bundle becomes the working directory: relative paths in config.json start there.
+        std::env::set_current_dir(&bundle).with_context(|| format!("--bundle: chdir to `{}`", bundle.display()))?;
+        let spec = spec::load_config(&options.config)?;
         let host = Host::probe()?;
-        let mut plan = plan::build(&spec, id, &bundle, options.plan_options())?;
+        let mut plan = plan::build(&spec, id, &bundle, &plan_options(options))?;
         if !plan.namespaces.has(Kind::User) {
             let missing = plan.process.capabilities.restrict(host.permitted);
             if missing != 0 {
@@ -77,7 +76,7 @@ impl<'a> Launch<'a> {
         }
         plan.process.env.extend(placement::listen_environment());
         let filter = plan.seccomp.as_ref().map(seccomp::compile).transpose()?;
-        Ok(Launch { context, host, plan, filter, preserved, pid_file, pidfd_socket })
+        Ok(Launch { context, host, plan, filter, preserved, pid_file: options.pid_file.clone(), pidfd_socket: options.pidfd_socket.clone() })
     }
 
     /// Makes the container up to the point where its init is ready.
@@ -178,14 +177,16 @@ impl<'a> Launch<'a> {
     }
 }
 
-/// A relative path is relative to the caller's directory. The bundle becomes the working directory, as with runc: relative
-/// paths in config.json start there.
-fn enter_bundle(bundle: Option<&Path>) -> Result<PathBuf> {
-    let given = bundle.unwrap_or(Path::new("."));
-    let path = std::path::absolute(given).with_context(|| format!("--bundle `{}`", given.display()))?;
-    let path = plan::clean_path(&path);
-    std::env::set_current_dir(&path).with_context(|| format!("--bundle: chdir to `{}`", path.display()))?;
-    Ok(path)
+fn plan_options(options: &CreateOptions) -> plan::Options {
+    plan::Options {
+        overlay: match &options.overlay {
+            None => plan::Overlay::AsConfig,
+            Some(Overlay::Temporary) => plan::Overlay::Temporary,
+            Some(Overlay::Upper(directory)) => plan::Overlay::Upper(directory.clone()),
+        },
+        no_pivot: options.no_pivot,
+        new_keyring: !options.no_new_keyring,
+    }
 }
 
 /// Children of this process are born in the joined namespace until it is restored; the process itself stays where it is.

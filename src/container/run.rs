@@ -7,15 +7,15 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::create::detached_console;
 use super::launch::{Console, Gate, Launch};
-use super::options::{Context, RunOptions};
+use super::options::{Context, DeleteOptions, RunOptions};
 use super::status::Status;
 use super::{Container, Stopped, foreground, start};
 use crate::{console, sealed};
 
 /// Returns the exit code of the runtime: the program's own in the foreground, 0 when detached.
-pub(crate) fn run(context: &Context, id: &str, options: &RunOptions) -> Result<i32> {
+pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
     sealed::ensure()?;
-    let launch = Launch::prepare(context, id, &options.create)?;
+    let launch = Launch::prepare(context, &options.create)?;
     let terminal = launch.plan.process.terminal;
     let socket = options.create.console_socket.as_deref();
     let (console, receiver) = if options.detach || socket.is_some() || !terminal {
@@ -35,7 +35,7 @@ pub(crate) fn run(context: &Context, id: &str, options: &RunOptions) -> Result<i
     ready.await_exec()?;
     let live = ready.release(Status::Running)?;
     if let Err(error) = start::after_start(&live) {
-        let _ = super::delete::delete(context, id, &super::options::DeleteOptions { force: true });
+        let _ = super::delete::delete(context, &DeleteOptions { id: options.create.id.clone(), force: true });
         return Err(error);
     }
     let Some(signals) = signals else { return Ok(0) };

@@ -181,6 +181,14 @@ impl Capabilities {
     }
 }
 
+/// The mask of capability names as config.json writes them, `CAP_` included.
+pub(crate) fn mask_of_names(names: &[String]) -> Result<u64> {
+    names.iter().try_fold(0, |mask, name| match name.to_ascii_uppercase().parse::<Capability>() {
+        Ok(capability) => Ok(mask | capability.bitmask()),
+        Err(_) => bail!("`{name}` is not the name of a capability (such as CAP_NET_ADMIN)"),
+    })
+}
+
 /// Names of a mask for a message: `CAP_CHOWN, CAP_KILL`.
 pub(crate) fn names(mask: u64) -> String {
     let mut set: Vec<String> = capability_set(mask).iter().map(ToString::to_string).collect();
