@@ -18,12 +18,16 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
-use crate::sys::{self, mount};
+use crate::sys;
+use crate::sys::mount::FsContext;
 
 const SELF: &str = "/proc/self/exe";
 /// An overlay without an upper layer needs two lower ones; this one is never looked into, it only has to be a directory of
 /// every host.
 const SECOND_LAYER: &str = "/etc";
+
+/// linux/memfd.h; missing from nix.
+const MFD_EXEC: MFdFlags = MFdFlags::from_bits_retain(0x10);
 
 /// Returns at once in the protected process; otherwise executes the protected one in place of this.
 pub(crate) fn ensure() -> Result<()> {
@@ -57,20 +61,19 @@ fn overlay(binary: &Path) -> Result<OwnedFd> {
     let directory = binary.parent().context("the runtime's binary has no directory")?;
     let name = binary.file_name().context("the runtime's binary has no name")?;
     let second = if directory == Path::new(SECOND_LAYER) { "/" } else { SECOND_LAYER };
-    let context = mount::fsopen(c"overlay").context("fsopen overlay")?;
+    let context = FsContext::open("overlay").context("fsopen overlay")?;
     for layer in [directory.as_os_str(), OsStr::new(second)] {
-        let layer = CString::new(layer.as_bytes())?;
-        mount::fsconfig_string(context.as_fd(), c"lowerdir+", &layer).context("fsconfig lowerdir+")?;
+        context.set_string("lowerdir+", layer).context("fsconfig lowerdir+")?;
     }
-    mount::fsconfig_create(context.as_fd()).context("create an overlay")?;
-    let tree = mount::fsmount(context.as_fd(), libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)
-        .context("fsmount overlay")?;
+    context.create().context("create an overlay")?;
+    let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    let tree = context.mount(attributes).context("fsmount overlay")?;
     let file = openat(&tree, name, OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty());
     file.context("open the binary in the overlay")
 }
 
 fn sealed_copy(own: OwnedFd) -> Result<OwnedFd> {
-    let copy = memfd_create(c"rundlet", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | MFdFlags::MFD_EXEC)
+    let copy = memfd_create(c"rundlet", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | MFD_EXEC)
         // MFD_EXEC is refused by kernels before 6.3, where every memory file may be executed.
         .or_else(|_| memfd_create(c"rundlet", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING))
         .context("make a memory file")?;

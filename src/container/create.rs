@@ -22,7 +22,7 @@ pub(super) fn detached_console(terminal: bool, socket: Option<&std::path::Path>)
     match socket {
         Some(path) => {
             ensure!(terminal, "cannot use console socket if rundlet will not detach or allocate tty: process.terminal is false");
-            Ok(Console::Socket(crate::console::connect(path)?))
+            Ok(Console::Socket(crate::console::connect("--console-socket", path)?))
         }
         None => {
             ensure!(!terminal, "cannot allocate tty if rundlet will detach without setting console socket: process.terminal is true");

@@ -1,18 +1,21 @@
 //! `delete`: kill if need be and forced, then cgroup, hooks, and the state directory last, so that a delete that failed can be
 //! repeated (Z3). A container that is gone already is no error for `--force`.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
 
 use super::options::{Context, DeleteOptions};
 use super::status::Status;
 use super::store::{Slot, Store};
 use super::{Container, Live, Stopped, kill};
+use crate::cgroup::Cgroup;
 use crate::error::NotExist;
+use crate::sys::pidfd;
 use crate::{hooks, log};
 
 /// How long an init may take to die of SIGKILL before it is reported as stuck, as runc.
@@ -60,20 +63,22 @@ fn force_stop(live: Live) -> Result<Stopped> {
 /// The runtime that makes the container still lives: it is ended first, or it would go on making what is removed here.
 fn force_stop_creating(container: Container) -> Result<Stopped> {
     let creator = container.record.creator;
-    if let Ok(pidfd) = crate::sys::pidfd::open(creator.pid)
+    if let Ok(pidfd) = pidfd::open(Pid::from_raw(creator.pid))
         && super::status::is_alive(creator)
     {
-        match crate::sys::pidfd::send_signal(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL) {
+        match pidfd::send_signal(pidfd.as_fd(), libc::SIGKILL) {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => return Err(errno).with_context(|| format!("kill creating process {}", creator.pid)),
         }
-        poll_exit(std::os::fd::AsFd::as_fd(&pidfd))?;
+        poll_exit(pidfd.as_fd())?;
     }
     // The record may have been completed meanwhile.
     let container = Container::load(container.slot)?;
     match container.status {
         Status::Stopped | Status::Creating => {
-            container.cgroup()?.kill_all(libc::SIGKILL)?;
+            if let Some(cgroup) = container.cgroup()? {
+                cgroup.kill_all(libc::SIGKILL)?;
+            }
             Ok(Stopped(Container { status: Status::Stopped, ..container }))
         }
         _ => force_stop(container.live()?),
@@ -112,12 +117,10 @@ impl Stopped {
     /// Removes everything of the container. Repeatable: each step treats what is gone as done.
     pub(crate) fn destroy(self) -> Result<()> {
         let Container { slot, record, .. } = self.0;
-        let cgroup = crate::cgroup::Cgroup::open(&record.cgroup)?;
-        // Without a pid namespace of its own the init's death ends nobody else.
-        if !record.has(crate::plan::namespaces::Kind::Pid) {
-            cgroup.kill_all(libc::SIGKILL)?;
+        if let Some(cgroup) = record.cgroup.as_ref().map(Cgroup::open).transpose()? {
+            // Whoever is left is killed: without a pid namespace of its own the init's death ends nobody else.
+            cgroup.remove(REMOVE_DEADLINE).with_context(|| format!("delete container `{}`", slot.id))?;
         }
-        cgroup.remove(REMOVE_DEADLINE).with_context(|| format!("delete container `{}`", slot.id))?;
         slot.remove()?;
         run_poststop(&record);
         Ok(())

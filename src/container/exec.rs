@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sched::CloneFlags;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
 
 use super::create::detached_console;
@@ -14,7 +13,8 @@ use super::options::{Context, ExecOptions, ExecProcess};
 use super::record::Record;
 use super::status::Status;
 use super::store::FILTER;
-use super::{Container, Live, foreground, placement};
+use super::run::Foreground;
+use super::{Container, Live, placement};
 use crate::fs::atomic;
 use crate::init::{self, Child};
 use crate::plan::host::Host;
@@ -24,7 +24,7 @@ use crate::proto::{self, FromInit, RuntimeEnd, ToInit};
 use crate::seccomp::Program;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::pidfd;
-use crate::{console, log, plan, sealed, spec};
+use crate::{log, plan, sealed, spec};
 
 /// Returns the exit code of the runtime: the process's own in the foreground, 0 when detached.
 pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
@@ -51,20 +51,17 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
         }
     }
     let socket = options.console_socket.as_deref();
-    let (console, receiver) = if options.detach || socket.is_some() || !process.terminal {
-        (detached_console(process.terminal, socket)?, None)
-    } else {
-        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
-            .context("make a socket pair for the console")?;
-        (Console::Socket(theirs), Some(ours))
+    let foreground = (!options.detach).then(|| Foreground::prepare(process.terminal && socket.is_none()));
+    let mut foreground = foreground.transpose()?;
+    let console = match foreground.as_mut().and_then(|foreground| foreground.console.take()) {
+        Some(console) => Console::Socket(console),
+        None => detached_console(process.terminal, socket)?,
     };
     let tenant = Tenant::enter(&live, &process, options, &host, preserved, console)?;
-    let master = receiver.map(|socket| console::receive_master(socket.as_fd())).transpose()?;
-    let signals = (!options.detach).then(foreground::Signals::block).transpose()?;
     let (pid, pidfd) = tenant.commit(options, &process)?;
-    match signals {
+    match foreground {
         None => Ok(0),
-        Some(signals) => foreground::wait(signals, pid.as_raw(), pidfd.as_fd(), master),
+        Some(foreground) => foreground.wait(pid, pidfd.as_fd(), None),
     }
 }
 
@@ -133,7 +130,7 @@ impl Tenant {
     ) -> Result<Tenant> {
         let record = &live.container.record;
         let filter = record.has_filter.then(|| read_filter(live)).transpose()?;
-        let cgroup = live.container.cgroup()?.for_exec(&options.cgroups)?;
+        let cgroup = live.cgroup()?.for_exec(&options.cgroups)?;
         let namespaces = record.namespaces.iter().fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
         let init = live.pidfd().try_clone_to_owned().context("duplicate the init's pidfd")?;
         let (end, tenant_end) = proto::pair()?;
@@ -184,7 +181,7 @@ impl Tenant {
         match self.receive()? {
             FromInit::InitPid(pid) => {
                 let stage = std::mem::replace(&mut self.pid, Pid::from_raw(pid));
-                self.pidfd = pidfd::open(pid).with_context(|| format!("open pidfd of process {pid}"))?;
+                self.pidfd = pidfd::open(Pid::from_raw(pid)).with_context(|| format!("open pidfd of process {pid}"))?;
                 nix::sys::wait::waitpid(stage, None).context("wait for the stage process")?;
                 Ok(())
             }
@@ -205,7 +202,7 @@ impl Tenant {
     fn commit(mut self, options: &ExecOptions, process: &Process) -> Result<(Pid, OwnedFd)> {
         placement::set_rlimits(self.pid, &process.rlimits)?;
         if let Some(socket) = &options.pidfd_socket {
-            placement::send_pidfd(socket, self.pidfd.as_fd(), b"setns")?;
+            placement::send_pidfd(socket, self.pidfd.as_fd(), "setns")?;
         }
         self.end.send(ToInit::Committed)?;
         match self.end.receive(Some(self.pidfd.as_fd()))? {

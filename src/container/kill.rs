@@ -15,7 +15,7 @@ pub(crate) fn kill(context: &Context, options: &KillOptions) -> Result<()> {
     if options.all && container.status == Status::Stopped {
         // What --all still means: a container without processes is no error. Left-over processes of a container without a
         // pid namespace of its own are hit.
-        return container.cgroup()?.kill_all(options.signal);
+        return container.cgroup()?.map_or(Ok(()), |cgroup| cgroup.kill_all(options.signal));
     }
     let live = container.live()?;
     if options.signal == libc::SIGKILL && !live.container.record.has(Kind::Pid) {
@@ -24,7 +24,7 @@ pub(crate) fn kill(context: &Context, options: &KillOptions) -> Result<()> {
     signal(&live, options.signal)?;
     // SIGKILL does not reach a process frozen by a v1 freezer; thawing lets it die.
     if options.signal == libc::SIGKILL && live.container.status == Status::Paused {
-        return live.container.cgroup()?.thaw();
+        return live.cgroup()?.thaw();
     }
     Ok(())
 }
@@ -46,5 +46,5 @@ pub(super) fn kill_all(live: &Live) -> Result<()> {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(errno) => return Err(errno).context("kill the container's init"),
     }
-    live.container.cgroup()?.kill_all(libc::SIGKILL)
+    live.cgroup()?.kill_all(libc::SIGKILL)
 }

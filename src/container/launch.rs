@@ -16,7 +16,8 @@ use super::record::{self, Record};
 use super::status::Status;
 use super::store::{FILTER, GATE, Slot, Store, check_id};
 use super::{Container, Live, delete, placement, status};
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::Cgroup;
+use crate::cgroup::detect::Layout;
 use crate::fs::atomic;
 use crate::init::{self, Child, ContainerPart};
 use crate::plan::host::Host;
@@ -85,39 +86,40 @@ impl<'a> Launch<'a> {
         let slot = Store::new(&context.root).reserve(&plan.state.id)?;
         let mut creating = Creating { slot, record: None, cgroup: None, init: None, hooks_ran: false, committed: false };
         let slot = &creating.slot;
-        let notify = sd_notify::Socket::from_environment(slot.path())?;
-        if let Some(socket) = &notify {
-            socket.add_to(&mut plan.rootfs, &mut plan.process.env);
+        if sd_notify::host_socket().is_some() {
+            sd_notify::make_directory(slot.dir.as_fd())?;
+            let mount = sd_notify::mount(slot.path());
+            plan.rootfs.add_bind(mount.source, mount.destination, mount.options)?;
+            plan.process.env.push(sd_notify::CONTAINER_ENV.to_owned());
         }
-        let layout = cgroup::Layout::detect()?;
-        let cgroup = Cgroup::plan(&layout, plan.cgroups_path.as_deref(), &plan.state.id, &plan.resources, context.rootless)?;
         let record = Record {
             version: record::VERSION,
             state: plan.state.clone(),
-            rootfs: plan.rootfs.path().to_owned(),
+            rootfs: plan.rootfs.root.clone(),
             created: log::rfc3339(SystemTime::now()),
             creator: status::identify(Pid::this().as_raw())?,
             init: None,
-            cgroup: cgroup.to_record(),
+            cgroup: None,
             namespaces: plan.namespaces.own(),
             process: plan.process.clone(),
             has_filter: filter.is_some(),
             hooks: plan.hooks.clone(),
             resources: plan.resources.clone(),
             new_keyring: plan.new_keyring,
-            notify_socket: notify.as_ref().map(|socket| socket.host_path().to_owned()),
         };
         // First of all a record: whatever happens from here on, delete finds what there is (Z2).
         slot.write(&record)?;
-        let record = creating.record.insert(record).clone();
+        let record = creating.record.insert(record);
         if let Some(filter) = &filter {
             let mode = Mode::S_IRUSR | Mode::S_IWUSR;
             atomic::replace(creating.slot.dir.as_fd(), OsStr::new(FILTER), mode, &filter.to_bytes())?;
         }
         let gate_fd = (gate == Gate::Fifo).then(|| make_gate(&creating.slot)).transpose()?;
+        let layout = Layout::detect()?;
+        let cgroup = Cgroup::create(&layout, plan.cgroups_path.as_deref(), &plan.state.id, &plan.resources)?;
         let cgroup = creating.cgroup.insert(cgroup);
-        cgroup.make(&plan.resources)?;
-
+        record.cgroup = Some(cgroup.to_record());
+        creating.slot.write(record)?;
         let sources = Sources::open(&plan.rootfs)?;
         let joins = placement::open_namespaces(&plan.namespaces)?;
         let stage = plan.namespaces.needs_stage();
@@ -170,7 +172,7 @@ impl<'a> Launch<'a> {
         if let Some(own) = restore {
             setns(own, CloneFlags::CLONE_NEWPID).context("return to the runtime's own pid namespace")?;
         }
-        let mut ready = Ready { plan, end, creating, record, pid_file, pidfd_socket };
+        let mut ready = Ready { plan, end, creating, pid_file, pidfd_socket };
         ready.place(stage)?;
         ready.await_ready()?;
         Ok(ready)
@@ -248,7 +250,6 @@ pub(super) struct Ready {
     plan: Plan,
     end: RuntimeEnd,
     creating: Creating,
-    record: Record,
     pid_file: Option<PathBuf>,
     pidfd_socket: Option<PathBuf>,
 }
@@ -287,7 +288,7 @@ impl Ready {
     fn adopt_init(&mut self, stage: Pid) -> Result<()> {
         match self.receive()? {
             FromInit::InitPid(pid) => {
-                let pidfd = pidfd::open(pid).with_context(|| format!("open pidfd of init process {pid}"))?;
+                let pidfd = pidfd::open(Pid::from_raw(pid)).with_context(|| format!("open pidfd of init process {pid}"))?;
                 self.creating.init = Some((Pid::from_raw(pid), pidfd));
                 nix::sys::wait::waitpid(stage, None).context("wait for the stage process")?;
                 Ok(())
@@ -342,10 +343,12 @@ impl Ready {
         let (pid, pidfd) = self.init()?;
         placement::set_rlimits(pid, &self.plan.process.rlimits)?;
         if let Some(socket) = &self.pidfd_socket {
-            placement::send_pidfd(socket, pidfd, b"standard")?;
+            placement::send_pidfd(socket, pidfd, "standard")?;
         }
-        self.record.init = Some(status::identify(pid.as_raw())?);
-        self.creating.slot.write(&self.record)?;
+        let init = status::identify(pid.as_raw())?;
+        let record = self.creating.record.as_mut().context("the container has no record")?;
+        record.init = Some(init);
+        self.creating.slot.write(record)?;
         if let Some(path) = &self.pid_file {
             atomic::write_pid_file(path, pid.as_raw()).context("--pid-file")?;
         }
@@ -366,9 +369,10 @@ impl Ready {
     /// The container stands: it is not taken back any more.
     pub(super) fn release(mut self, status: Status) -> Result<Live> {
         let (_, pidfd) = self.creating.init.take().context("the container has no init")?;
-        let init = self.record.init.context("the container was not recorded")?;
+        let record = self.creating.record.take().context("the container has no record")?;
+        let init = record.init.context("the container was not recorded")?;
         self.creating.committed = true;
         let slot = self.creating.slot.try_clone()?;
-        Ok(Live { container: Container { slot, record: self.record, status }, init, pidfd })
+        Ok(Live { container: Container { slot, record, status }, init, pidfd })
     }
 }

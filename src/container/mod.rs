@@ -24,6 +24,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
+use nix::unistd::Pid;
 
 use self::options::Context;
 use self::record::{ProcessId, Record};
@@ -63,8 +64,9 @@ impl Container {
         Ok(Container { slot, record, status })
     }
 
-    pub(crate) fn cgroup(&self) -> Result<Cgroup> {
-        Cgroup::open(&self.record.cgroup)
+    /// None while the container is being made and has no cgroup yet.
+    pub(crate) fn cgroup(&self) -> Result<Option<Cgroup>> {
+        self.record.cgroup.as_ref().map(Cgroup::open).transpose()
     }
 
     /// The init by pidfd, with its identity checked after the descriptor was opened (Z5).
@@ -74,7 +76,7 @@ impl Container {
             // Engines look for these words.
             bail!("container not running: `{id}` is {}", self.status);
         };
-        let pidfd = match pidfd::open(init.pid) {
+        let pidfd = match pidfd::open(Pid::from_raw(init.pid)) {
             Err(Errno::ESRCH) => bail!("container not running: `{id}` has just stopped"),
             other => other.with_context(|| format!("open pidfd of init process {}", init.pid))?,
         };
@@ -103,6 +105,10 @@ impl Container {
 }
 
 impl Live {
+    pub(crate) fn cgroup(&self) -> Result<Cgroup> {
+        self.container.cgroup()?.context("the container has no cgroup")
+    }
+
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }

@@ -72,7 +72,8 @@ pub(crate) struct ExecOptions {
     /// Absolute.
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) preserve_fds: u32,
-    pub(crate) cgroups: Vec<ExecCgroup>,
+    /// `[CTRL[,CTRL...]:]PATH` each, the path below the container's cgroup.
+    pub(crate) cgroups: Vec<String>,
     pub(crate) ignore_paused: bool,
 }
 
@@ -104,15 +105,6 @@ pub(crate) struct ExecFlags {
     pub(crate) process_label: Option<String>,
     /// Not given: as the container's process.
     pub(crate) no_new_privs: Option<bool>,
-}
-
-/// One `--cgroup [CTRL[,CTRL...]:]PATH` of `exec`, the path below the container's cgroup.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ExecCgroup {
-    /// Empty: all controllers (the only form on cgroup v2).
-    pub(crate) controllers: Vec<String>,
-    /// Cleaned; never leads above the container's cgroup.
-    pub(crate) path: PathBuf,
 }
 
 #[derive(Clone, Debug)]

@@ -2,7 +2,8 @@
 //! words. Used by `launch.rs` (create, run) and `exec.rs`.
 
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::errno::Errno;
@@ -22,21 +23,21 @@ use crate::{console, sd_notify};
 /// All others are marked close-on-exec before anything else happens (F2).
 pub(super) fn preserve_descriptors(asked: u32) -> Result<u32> {
     sys::fd::ensure_stdio_open().context("open /dev/null for missing stdio")?;
-    let activated = sd_notify::listen_fds().unwrap_or(0);
+    let activated = sd_notify::listen_fds();
     let count = activated + asked;
     for number in 3..3 + count {
         let number = i32::try_from(number).context("--preserve-fds")?;
         ensure!(sys::process::is_open(number), "--preserve-fds: descriptor {number} of {count} from 3 on is not open");
     }
-    sys::fd::close_on_exec_from(3 + count).context("mark the caller's descriptors close-on-exec")?;
+    sys::fd::close_range(3 + count, sys::fd::LAST, sys::fd::Fate::CloseOnExec).context("mark the caller's descriptors close-on-exec")?;
     Ok(count)
 }
 
 /// LISTEN_FDS and LISTEN_PID as the container's init is to see them (sd_listen_fds(3)).
 pub(super) fn listen_environment() -> Vec<String> {
     match sd_notify::listen_fds() {
-        Some(count) => vec![format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()],
-        None => Vec::new(),
+        0 => Vec::new(),
+        count => vec![format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()],
     }
 }
 
@@ -48,7 +49,7 @@ pub(super) fn open_namespaces(namespaces: &Namespaces) -> Result<Vec<(usize, Own
         let at = || format!("linux.namespaces[{}].path: {} namespace `{}`", join.index, join.kind.name(), join.path.display());
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
         let fd = open(&join.path, flags, Mode::empty()).with_context(|| format!("{}: open", at()))?;
-        match sys::ioctl::namespace_type(std::os::fd::AsFd::as_fd(&fd)) {
+        match sys::ioctl::namespace_type(fd.as_fd()) {
             Ok(kind) if kind == join.kind.flag().bits() => opened.push((place, fd)),
             Ok(_) => return Err(anyhow!("{}: is a namespace of another type", at())),
             Err(errno) => return Err(anyhow!(errno).context(format!("{}: is not a namespace", at()))),
@@ -131,8 +132,8 @@ pub(super) fn clone_hint(flags: CloneFlags) -> String {
     format!("linux.namespaces: clone the container's init with {flags:?}{hint}")
 }
 
-/// Hands a pidfd to `--pidfd-socket`.
-pub(super) fn send_pidfd(socket: &std::path::Path, pidfd: std::os::fd::BorrowedFd<'_>, kind: &[u8]) -> Result<()> {
-    let connected = console::connect(socket).context("--pidfd-socket")?;
-    console::send_descriptor(std::os::fd::AsFd::as_fd(&connected), pidfd, kind).context("--pidfd-socket")
+/// Hands a pidfd to `--pidfd-socket`; `kind` says whose it is.
+pub(super) fn send_pidfd(socket: &Path, pidfd: BorrowedFd<'_>, kind: &str) -> Result<()> {
+    let socket = console::connect("--pidfd-socket", socket)?;
+    console::send_pidfd(socket.as_fd(), pidfd, kind)
 }

@@ -41,7 +41,8 @@ pub(crate) struct Record {
     pub(crate) creator: ProcessId,
     /// The container's init; none while the container is being made.
     pub(crate) init: Option<ProcessId>,
-    pub(crate) cgroup: cgroup::Record,
+    /// None until the cgroup has been made.
+    pub(crate) cgroup: Option<cgroup::record::Record>,
     /// Namespaces not shared with the host.
     pub(crate) namespaces: Vec<Kind>,
     pub(crate) process: Process,
@@ -51,8 +52,6 @@ pub(crate) struct Record {
     pub(crate) resources: Resources,
     /// exec joins the container's session keyring.
     pub(crate) new_keyring: bool,
-    /// NOTIFY_SOCKET of the caller of `create`, to which `start` relays readiness.
-    pub(crate) notify_socket: Option<PathBuf>,
 }
 
 impl Record {

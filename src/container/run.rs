@@ -1,48 +1,104 @@
 //! `run`: create and start in one, then wait for the container and delete it, or leave it to itself with `--detach`.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::Pid;
 
 use super::create::detached_console;
 use super::launch::{Console, Gate, Launch};
 use super::options::{Context, DeleteOptions, RunOptions};
 use super::status::Status;
-use super::{Container, Stopped, foreground, start};
-use crate::{console, sealed};
+use super::{Container, Live, Stopped, delete, foreground, start};
+use crate::console::{self, Proxy, RawTerminal};
+use crate::sd_notify::Relay;
+use crate::{log, sealed};
 
 /// Returns the exit code of the runtime: the program's own in the foreground, 0 when detached.
 pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
     sealed::ensure()?;
     let launch = Launch::prepare(context, &options.create)?;
-    let terminal = launch.plan.process.terminal;
     let socket = options.create.console_socket.as_deref();
-    let (console, receiver) = if options.detach || socket.is_some() || !terminal {
-        (detached_console(terminal, socket)?, None)
-    } else {
-        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
-            .context("make a socket pair for the console")?;
-        (Console::Socket(theirs), Some(ours))
+    let foreground = (!options.detach).then(|| Foreground::prepare(launch.plan.process.terminal && socket.is_none()));
+    let mut foreground = foreground.transpose()?;
+    let console = match foreground.as_mut().and_then(|foreground| foreground.console.take()) {
+        Some(console) => Console::Socket(console),
+        None => detached_console(launch.plan.process.terminal, socket)?,
     };
-    if !options.detach && !options.no_subreaper {
-        nix::sys::prctl::set_child_subreaper(true).context("become the subreaper of the container")?;
+    if foreground.is_some() && !options.no_subreaper {
+        foreground::become_subreaper()?;
     }
     let mut ready = launch.start(Gate::Commit, console)?;
-    let master = receiver.map(|socket| console::receive_master(socket.as_fd())).transpose()?;
-    let signals = (!options.detach).then(foreground::Signals::block).transpose()?;
     ready.commit()?;
     ready.await_exec()?;
     let live = ready.release(Status::Running)?;
-    if let Err(error) = start::after_start(&live) {
-        let _ = super::delete::delete(context, &DeleteOptions { id: options.create.id.clone(), force: true });
-        return Err(error);
-    }
-    let Some(signals) = signals else { return Ok(0) };
-    let code = foreground::wait(signals, live.init.pid, live.pidfd(), master)?;
+    let code = match after_start(&live, foreground) {
+        Ok(Some(code)) => code,
+        Ok(None) => return Ok(0),
+        Err(error) => {
+            // The first error is the one to report; a container that cannot be removed keeps its state.
+            let force = DeleteOptions { id: options.create.id.clone(), force: true };
+            if let Err(error) = delete::delete(context, &force) {
+                log::warn(format_args!("{error:#}"));
+            }
+            return Err(error);
+        }
+    };
     if !options.keep {
-        let Container { slot, record, .. } = live.container;
-        Stopped(Container { slot, record, status: Status::Stopped }).destroy()?;
+        Stopped(Container { status: Status::Stopped, ..live.container }).destroy()?;
     }
     Ok(code)
+}
+
+/// The exit code, or `None` when detached.
+fn after_start(live: &Live, foreground: Option<Foreground>) -> Result<Option<i32>> {
+    let Some(foreground) = foreground else {
+        let relay = start::relay(live, Pid::from_raw(live.init.pid))?;
+        start::poststart(live)?;
+        relay.map_or(Ok(()), |relay| relay.run(live.pidfd()))?;
+        return Ok(None);
+    };
+    // The service manager watches the process that stays: this one.
+    let relay = start::relay(live, Pid::this())?;
+    start::poststart(live)?;
+    foreground.wait(Pid::from_raw(live.init.pid), live.pidfd(), relay).map(Some)
+}
+
+/// What `run` and `exec` hold while a process of the container runs in the foreground.
+pub(super) struct Foreground {
+    signals: foreground::Signals,
+    /// The child's end of the console socket, until the launch takes it.
+    pub(super) console: Option<OwnedFd>,
+    /// The end on which the pty's master arrives.
+    master: Option<OwnedFd>,
+}
+
+impl Foreground {
+    /// Before the clone, so that no signal is lost.
+    pub(super) fn prepare(terminal: bool) -> Result<Foreground> {
+        let (mut console, mut master) = (None, None);
+        if terminal {
+            let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+                .context("make a socket pair for the console")?;
+            (console, master) = (Some(theirs), Some(ours));
+        }
+        Ok(Foreground { signals: foreground::Signals::catch()?, console, master })
+    }
+
+    /// Until the process has ended; its exit code, 128 + n after signal n.
+    pub(super) fn wait(self, pid: Pid, pidfd: std::os::fd::BorrowedFd<'_>, relay: Option<Relay>) -> Result<i32> {
+        let mut terminal = match &self.master {
+            Some(socket) => Some(Proxy::to_stdio(console::receive_master(socket.as_fd())?, RawTerminal::enter()?)?),
+            None => None,
+        };
+        let waited = foreground::Waited { pid, pidfd };
+        let outcome = foreground::wait(&self.signals, waited, terminal.as_mut(), relay)?;
+        // The caller's terminal is itself again before anything is written to it.
+        drop(terminal);
+        if let Some(error) = outcome.notify_error {
+            log::warn(format_args!("{error:#}"));
+        }
+        Ok(outcome.exit.status())
+    }
 }

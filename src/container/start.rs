@@ -6,27 +6,34 @@ use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
 use super::options::Context;
 use super::store::GATE;
 use super::{Container, Created, Live, kill};
-use crate::{hooks, sd_notify};
+use crate::sd_notify::{self, Relay};
+use crate::hooks;
 
 pub(crate) fn start(context: &Context, id: &str) -> Result<()> {
     let created = Container::open(context, id)?.created()?;
+    let live = created.live();
+    let relay = relay(live, Pid::from_raw(live.init.pid))?;
     open_gate(&created)?;
-    after_start(created.live())
+    poststart(live)?;
+    relay.map_or(Ok(()), |relay| relay.run(live.pidfd()))
 }
 
-/// What follows the start of the user's program, with `start` and `run` alike.
-pub(crate) fn after_start(live: &Live) -> Result<()> {
-    poststart(live)?;
-    relay_readiness(live)
+/// The relay of readiness to the service manager, bound before the program can use it. `main_pid` is whom the manager is to
+/// watch. None unless both `create` and this process were given NOTIFY_SOCKET.
+pub(super) fn relay(live: &Live, main_pid: Pid) -> Result<Option<Relay>> {
+    match sd_notify::host_socket() {
+        Some(host) => Relay::bind(live.container.slot.dir.as_fd(), &host, main_pid),
+        None => Ok(None),
+    }
 }
 
 /// A failing poststart hook ends the container (runtime-spec 1.3, runtime.md "Lifecycle").
-fn poststart(live: &Live) -> Result<()> {
+pub(super) fn poststart(live: &Live) -> Result<()> {
     let record = &live.container.record;
     if record.hooks.poststart.is_empty() {
         return Ok(());
@@ -37,11 +44,6 @@ fn poststart(live: &Live) -> Result<()> {
         kill::kill_all(live)?;
     }
     outcome
-}
-
-fn relay_readiness(live: &Live) -> Result<()> {
-    let Some(host) = &live.container.record.notify_socket else { return Ok(()) };
-    sd_notify::relay(live.container.slot.path(), host, live.init.pid, live.pidfd())
 }
 
 /// One start wins: whoever removes the fifo. The descriptor was opened before, and opening without a reader fails, so that a

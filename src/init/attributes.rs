@@ -12,7 +12,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{sethostname, setsid};
 
 use super::Child;
-use crate::fs::procfs;
+use crate::fs::procfs::{ProcHandle, Scope};
 use crate::plan::namespaces::Kind;
 use crate::sys;
 
@@ -75,7 +75,7 @@ pub(super) fn sysctl(child: &mut Child<'_>) -> Result<()> {
     if plan.sysctl.is_empty() {
         return Ok(());
     }
-    let proc = procfs::ProcHandle::for_sysctl()?;
+    let proc = ProcHandle::open(Scope::Everything)?;
     for sysctl in &plan.sysctl {
         proc.write_sysctl(&sysctl.path, &sysctl.value)
             .with_context(|| format!("linux.sysctl[{:?}]: write `{}`", sysctl.key, sysctl.value))?;

@@ -8,8 +8,9 @@ use crate::hooks;
 use crate::plan::Plan;
 use crate::plan::mounts::CgroupMounts;
 use crate::plan::process::Process;
+use crate::plan::rootfs::MountNamespace;
 use crate::proto::{FromInit, InitEnd, ToInit};
-use crate::rootfs::{self, Root, Sources};
+use crate::rootfs::{self, Root, RootChange, Sources};
 use crate::seccomp::Program;
 use crate::{console, sys};
 
@@ -72,7 +73,8 @@ pub(super) fn await_placed(child: &mut Child<'_>) -> Result<()> {
 
 pub(super) fn prepare_root(child: &mut Child<'_>) -> Result<()> {
     let part = child.part()?;
-    part.root = Some(rootfs::prepare(&part.plan.rootfs, &mut part.sources, &part.cgroup)?);
+    let sources = std::mem::take(&mut part.sources);
+    part.root = Some(rootfs::prepare(&part.plan.rootfs, sources, Some(&part.cgroup))?);
     Ok(())
 }
 
@@ -96,11 +98,14 @@ pub(super) fn create_container_hooks(child: &mut Child<'_>) -> Result<()> {
 }
 
 pub(super) fn enter_root(child: &mut Child<'_>) -> Result<()> {
-    child.part()?.root.as_mut().context("the rootfs was not prepared")?.pivot()
+    let part = child.part()?;
+    let change = if part.plan.no_pivot { RootChange::Move } else { RootChange::Pivot };
+    part.root.as_ref().context("the rootfs was not prepared")?.pivot(&part.plan.rootfs, change)
 }
 
 pub(super) fn finish_root(child: &mut Child<'_>) -> Result<()> {
-    child.part()?.root.take().context("the rootfs was not prepared")?.finish()
+    let part = child.part()?;
+    part.root.take().context("the rootfs was not prepared")?.finish(&part.plan.rootfs)
 }
 
 pub(super) fn console(child: &mut Child<'_>) -> Result<()> {
@@ -108,8 +113,12 @@ pub(super) fn console(child: &mut Child<'_>) -> Result<()> {
         return Ok(());
     }
     let socket = child.console_socket.take().context("process.terminal: no socket to send the console to")?;
-    // exec gets a pty but no /dev/console: that is the init's.
-    let target = if child.container.is_some() { console::Target::DevConsole } else { console::Target::Plain };
+    // exec gets a pty but no /dev/console: that is the init's, and only where mounting it touches nobody else (M5).
+    let mounts = child.container.as_ref().map(|part| part.plan.rootfs.namespaces.mount);
+    let target = match mounts {
+        Some(MountNamespace::New) => console::Target::DevConsole,
+        Some(MountNamespace::Foreign) | None => console::Target::Plain,
+    };
     let user = &child.process.user;
     console::set_up(target, child.process.console_size, user.uid, &socket)
 }
@@ -118,6 +127,7 @@ pub(super) fn console(child: &mut Child<'_>) -> Result<()> {
 pub(super) fn close_host_descriptors(child: &mut Child<'_>) -> Result<()> {
     let mut keep: Vec<RawFd> = Vec::new();
     keep.extend(child.end.as_ref().map(|end| end.as_fd().as_raw_fd()));
-    keep.extend(child.container.as_ref().and_then(|part| part.gate.as_ref()).map(|gate| gate.as_fd().as_raw_fd()));
+    keep.extend(child.console_socket.as_ref().map(AsRawFd::as_raw_fd));
+    keep.extend(child.container.as_ref().and_then(|part| part.gate.as_ref()).map(AsRawFd::as_raw_fd));
     sys::fd::close_all_but(3 + child.preserved, &keep).context("close descriptors of the runtime")
 }

@@ -1,6 +1,8 @@
 //! Steps that turn root into the process's user: owner of stdio, working directory, groups, ids, capabilities,
 //! no_new_privs. The order inside `take_identity` is C1 of the security requirements.
 
+use std::os::fd::{AsFd, BorrowedFd};
+
 use anyhow::{Context as _, Result, bail};
 use caps::CapSet;
 use nix::errno::Errno;
@@ -16,7 +18,8 @@ use crate::sys;
 /// and never a device that others share, such as /dev/null (T3).
 pub(super) fn own_stdio(child: &mut Child<'_>) -> Result<()> {
     let user = &child.process.user;
-    for fd in [std::io::stdin().into_raw(), std::io::stdout().into_raw(), std::io::stderr().into_raw()] {
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
         let Ok(stat) = fstat(fd) else { continue };
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
         let ours = matches!(kind, SFlag::S_IFIFO | SFlag::S_IFSOCK) || (kind == SFlag::S_IFCHR && is_terminal(fd));
@@ -34,17 +37,7 @@ pub(super) fn own_stdio(child: &mut Child<'_>) -> Result<()> {
     Ok(())
 }
 
-trait IntoRaw {
-    fn into_raw(self) -> std::os::fd::BorrowedFd<'static>;
-}
-
-impl<T: 'static + std::os::fd::AsRawFd> IntoRaw for T {
-    fn into_raw(self) -> std::os::fd::BorrowedFd<'static> {
-        sys::fd::stdio(self.as_raw_fd())
-    }
-}
-
-fn is_terminal(fd: std::os::fd::BorrowedFd<'_>) -> bool {
+fn is_terminal(fd: BorrowedFd<'_>) -> bool {
     std::io::IsTerminal::is_terminal(&fd)
 }
 

@@ -4,14 +4,14 @@
 use anyhow::{Context as _, Result};
 
 use super::Child;
-use crate::fs::procfs::ProcHandle;
+use crate::fs::procfs::{ProcHandle, Scope};
 
 pub(super) fn apply(child: &mut Child<'_>) -> Result<()> {
     let process = child.process;
     if process.apparmor_profile.is_none() && process.selinux_label.is_none() {
         return Ok(());
     }
-    let proc = ProcHandle::for_self()?;
+    let proc = ProcHandle::open(Scope::Processes)?;
     if let Some(label) = &process.selinux_label {
         proc.write_self("attr/exec", label.as_bytes())
             .with_context(|| format!("process.selinuxLabel: set exec label `{label}` in `/proc/self/attr/exec`"))?;
