@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::grammar::{Flag, Kind};
-use crate::container::options::{Context, Rootless};
+use crate::container::options::{Context, Rootless, in_initial_user_namespace};
 use crate::log;
 
 /// For the help text; the values are read from the lexer's output by `take`, which spares a clap parse.
@@ -166,13 +166,6 @@ fn private_runtime_dir() -> Option<PathBuf> {
         }
     }
     Some(dir.into())
-}
-
-fn in_initial_user_namespace() -> bool {
-    // Every id mapped to itself; unreadable means no user namespaces at all.
-    std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| {
-        map.split_whitespace().eq(["0", "0", "4294967295"])
-    })
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub(super) fn run(_: &Context, args: &HelpArgs) -> Result<i32> {
 }
 
 const PAGE: &str =
-    "NAME:\n   {bin} - {about}\n\nUSAGE:\n   {usage}\n\nOPTIONS:\n{options}{after-help}\n";
+    "NAME:\n   rundlet {name} - {about}\n\nUSAGE:\n   {usage}\n\nOPTIONS:\n{options}{after-help}\n";
 
 const OVERVIEW: &str = "NAME:
    rundlet - Open Container Initiative runtime
@@ -102,35 +102,35 @@ pub(super) fn usage(verb: Option<&'static Verb>) -> String {
 fn details(name: &str) -> &'static str {
     match name {
         "create" => {
-            "\nThe bundle's config.json says what the container is. Its process is set up and then waits\n\
+            "The bundle's config.json says what the container is. Its process is set up and then waits\n\
              for `rundlet start`. The id is made of letters, digits and `_+-.`."
         }
         "run" => {
-            "\nThe exit code is that of the container's process, or 128 plus the number of the signal that\n\
+            "The exit code is that of the container's process, or 128 plus the number of the signal that\n\
              ended it. With --detach it is 0 once the process has started."
         }
         "exec" => {
-            "\nOptions end at the container id: what follows is the command. The exit code is that of the\n\
+            "Options end at the container id: what follows is the command. The exit code is that of the\n\
              command, or 255 when it could not be run."
         }
         "kill" => {
-            "\nThe signal is a number or a name, with or without SIG.\n\n    # rundlet kill web HUP"
+            "The signal is a number or a name, with or without SIG.\n\n    # rundlet kill web HUP"
         }
         "ps" => {
-            "\nOptions end at the container id: what follows goes to the host's ps(1) (default: -ef), whose\n\
+            "Options end at the container id: what follows goes to the host's ps(1) (default: -ef), whose\n\
              output is filtered by process id and needs a PID column. With --format json only ids are printed."
         }
         "delete" => {
-            "\nWith --force a running container is killed first, and one that does not exist is no error."
+            "With --force a running container is killed first, and one that does not exist is no error."
         }
-        "list" => "\nThe state root is chosen by the global option --root.",
+        "list" => "The state root is chosen by the global option --root.",
         "spec" => {
-            "\nThe file is a start: it runs `sh` from the directory `rootfs`, with few rights and no network.\n\
+            "The file is a start: it runs `sh` from the directory `rootfs`, with few rights and no network.\n\
              An existing config.json is not overwritten."
         }
-        "features" => "\nThe document is that of features.md in the runtime specification.",
+        "features" => "The document is that of features.md in the runtime specification.",
         "update" | "events" | "checkpoint" | "restore" => {
-            "\nThis verb of runc is not supported by this version of rundlet: it always fails."
+            "This verb of runc is not supported by this version of rundlet: it always fails."
         }
         _ => "",
     }

@@ -18,7 +18,7 @@ pub(super) struct ListArgs {
 }
 
 pub(super) fn run(context: &Context, args: &ListArgs) -> Result<i32> {
-    let mut containers = container::list::list(context)?;
+    let containers = container::list::list(context)?;
     if args.quiet {
         let ids: Vec<&str> = containers
             .iter()
@@ -26,11 +26,6 @@ pub(super) fn run(context: &Context, args: &ListArgs) -> Result<i32> {
             .collect();
         print(&ids.concat())?;
         return Ok(0);
-    }
-    // The owner's name is for people; who it is stays a number in the record.
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    for container in &mut containers {
-        container.owner = owner_name(&container.owner, &passwd);
     }
     match args.format.as_str() {
         "table" => print(&table(&containers))?,
@@ -40,15 +35,6 @@ pub(super) fn run(context: &Context, args: &ListArgs) -> Result<i32> {
         _ => bail!("invalid format option"),
     }
     Ok(0)
-}
-
-fn owner_name(uid: &str, passwd: &str) -> String {
-    let name = passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == uid).then(|| name.to_owned())
-    });
-    name.unwrap_or_else(|| format!("#{uid}"))
 }
 
 /// Columns at least 12 wide, three blanks between them, the last one as long as it is.
@@ -114,14 +100,6 @@ mod tests {
         );
         assert!(lines.iter().all(|line| line.find("  ").is_some()));
         assert_eq!(lines[0].find("PID"), lines[2].find("42"));
-    }
-
-    #[test]
-    fn owners_are_named_by_the_password_file_or_stay_numbers() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nu:x:1000:1000::/:/bin/sh\n";
-        assert_eq!(owner_name("0", passwd), "root");
-        assert_eq!(owner_name("1000", passwd), "u");
-        assert_eq!(owner_name("7", passwd), "#7");
     }
 
     #[test]

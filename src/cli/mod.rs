@@ -306,7 +306,7 @@ fn verb_line(
     args: &[OsString],
     globals: &mut Globals,
 ) -> Result<(Lexed, Command), String> {
-    let command = help::dress(verb, (verb.define)(Command::new(verb.name)));
+    let command = (verb.define)(Command::new(verb.name));
     if matches!(verb.words, Words::Any) {
         return Ok((any_words(args), command));
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::options::{Context, DeleteOptions};
@@ -77,7 +78,7 @@ fn force_stop_creating(container: Container) -> Result<Stopped> {
     match container.status {
         Status::Stopped | Status::Creating => {
             if let Some(cgroup) = container.cgroup()? {
-                cgroup.kill_all(libc::SIGKILL)?;
+                cgroup.kill_all(Signal::SIGKILL)?;
             }
             Ok(Stopped(Container { status: Status::Stopped, ..container }))
         }

@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 
 use super::options::{Context, KillOptions};
 use super::status::Status;
@@ -15,7 +16,8 @@ pub(crate) fn kill(context: &Context, options: &KillOptions) -> Result<()> {
     if options.all && container.status == Status::Stopped {
         // What --all still means: a container without processes is no error. Left-over processes of a container without a
         // pid namespace of its own are hit.
-        return container.cgroup()?.map_or(Ok(()), |cgroup| cgroup.kill_all(options.signal));
+        let signal = Signal::try_from(options.signal).context("--all takes no real-time signal")?;
+        return container.cgroup()?.map_or(Ok(()), |cgroup| cgroup.kill_all(signal));
     }
     let live = container.live()?;
     if options.signal == libc::SIGKILL && !live.container.record.has(Kind::Pid) {
@@ -46,5 +48,5 @@ pub(super) fn kill_all(live: &Live) -> Result<()> {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(errno) => return Err(errno).context("kill the container's init"),
     }
-    live.cgroup()?.kill_all(libc::SIGKILL)
+    live.cgroup()?.kill_all(Signal::SIGKILL)
 }

@@ -8,7 +8,9 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::stat::{Mode, mkfifoat};
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifoat;
 use nix::unistd::Pid;
 
 use super::options::{Context, CreateOptions, Overlay};
@@ -154,7 +156,7 @@ impl<'a> Launch<'a> {
                 container: Some(ContainerPart {
                     plan: &plan,
                     sources,
-                    cgroup: cgroup.mount_info(),
+                    cgroup: placement::cgroup_mounts(cgroup.mount_info()),
                     joins,
                     unshare_cgroup,
                     gate: gate_fd,
@@ -227,7 +229,7 @@ impl Drop for Creating {
             let _ = nix::sys::wait::waitpid(*pid, None);
         }
         let undone = self.cgroup.as_ref().map_or(Ok(()), |cgroup| {
-            cgroup.kill_all(libc::SIGKILL)?;
+            cgroup.kill_all(Signal::SIGKILL)?;
             cgroup.remove(delete::REMOVE_DEADLINE)
         });
         match undone {

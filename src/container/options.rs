@@ -25,6 +25,24 @@ pub(crate) enum Rootless {
     No,
 }
 
+impl Context {
+    /// Whether a cgroup that can not be made or changed for want of rights is no error.
+    pub(crate) fn ignores_cgroup_permissions(&self) -> bool {
+        match self.rootless {
+            Rootless::Yes => true,
+            Rootless::No => false,
+            Rootless::Auto => !nix::unistd::geteuid().is_root() || !in_initial_user_namespace(),
+        }
+    }
+}
+
+/// Every id is mapped to itself there; a map that can not be read means a kernel without user namespaces.
+pub(crate) fn in_initial_user_namespace() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| {
+        map.split_whitespace().eq(["0", "0", "4294967295"])
+    })
+}
+
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "one field a flag")]
 pub(crate) struct CreateOptions {
@@ -72,7 +90,7 @@ pub(crate) struct ExecOptions {
     /// Absolute.
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) preserve_fds: u32,
-    /// `[CTRL[,CTRL...]:]PATH` each, the path below the container's cgroup.
+    /// `[CONTROLLER[,...]:]PATH` each, as given: `cgroup` reads and checks them.
     pub(crate) cgroups: Vec<String>,
     pub(crate) ignore_paused: bool,
 }

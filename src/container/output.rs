@@ -20,6 +20,6 @@ pub(crate) struct StateOutput {
     pub(crate) created: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
-    /// Empty for `state`. For `list` the number of the user who owns the state directory; `cli` names it.
+    /// Empty for `state`. For `list` the name of the user who owns the state directory.
     pub(crate) owner: String,
 }

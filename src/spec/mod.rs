@@ -11,11 +11,10 @@ pub(crate) mod validate;
 pub(crate) mod validate_sysctl;
 
 use std::io::Read as _;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{SELINUX_MAGIC, statfs};
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
@@ -29,21 +28,22 @@ const SIZE_LIMIT: usize = 64 << 20;
 /// Most configs fit the first read: Docker's with its seccomp profile is about 12 KiB.
 const SIZE_GUESS: usize = 32 << 10;
 
-/// Loads and validates `name` below the bundle directory: what comes back can be planned.
-pub(crate) fn load_config(bundle: impl AsFd, name: &Path) -> Result<Spec> {
-    let bytes = read_bounded(bundle, name)?;
-    let mut spec: Spec = parse(&bytes, name, compat::repair_config)?;
+/// Loads and validates a configuration, by a path below the current directory (the bundle): what comes back can be
+/// planned.
+pub(crate) fn load_config(path: &Path) -> Result<Spec> {
+    let bytes = read_bounded(path)?;
+    let mut spec: Spec = parse(&bytes, path, compat::repair_config)?;
     if compat::pids_limit_reads_zero(&spec) {
         compat::unset_absent_pids_limit(&mut spec, &bytes);
     }
     validate::config(&spec, host_facts(spec.process().as_ref(), Some(&spec)))
-        .with_context(|| name.display().to_string())?;
+        .with_context(|| path.display().to_string())?;
     Ok(spec)
 }
 
 /// Loads and validates the process object of `exec --process FILE`.
 pub(crate) fn load_process(path: &Path) -> Result<Process> {
-    let bytes = read_bounded(AT_FDCWD, path)?;
+    let bytes = read_bounded(path)?;
     let process: Process = parse(&bytes, path, compat::repair_process)?;
     check_process(&process).with_context(|| path.display().to_string())?;
     Ok(process)
@@ -51,7 +51,7 @@ pub(crate) fn load_process(path: &Path) -> Result<Process> {
 
 /// The rules for a process object that was put together from the stored one and the flags of `exec`.
 pub(crate) fn check_process(process: &Process) -> Result<()> {
-    validate::process(process, "", host_facts(Some(process), None))
+    validate::process::check(process, "", host_facts(Some(process), None))
 }
 
 /// What `validate` may know of this machine. Probed only where the document asks for it: most ask for nothing.
@@ -105,10 +105,10 @@ fn joins_own_network(spec: &Spec) -> bool {
     }
 }
 
-fn read_bounded(dir: impl AsFd, path: &Path) -> Result<Vec<u8>> {
+fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let operation = || format!("open `{}`", path.display());
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let fd = openat(dir, path, flags, Mode::empty()).with_context(operation)?;
+    let fd = open(path, flags, Mode::empty()).with_context(operation)?;
     let mut file = std::fs::File::from(fd);
     let mut bytes = vec![0; SIZE_GUESS];
     let mut filled = 0;
@@ -241,10 +241,10 @@ mod tests {
         let content: Vec<u8> = (0..=250).cycle().take(SIZE_GUESS * 3 + 17).collect();
         std::io::Write::write_all(&mut std::fs::File::create_new(&path).unwrap(), &content)
             .unwrap();
-        assert_eq!(read_bounded(AT_FDCWD, &path).unwrap(), content);
+        assert_eq!(read_bounded(&path).unwrap(), content);
         let huge = std::fs::File::options().write(true).open(&path).unwrap();
         huge.set_len(SIZE_LIMIT as u64 + 1).unwrap();
-        let text = format!("{:#}", read_bounded(AT_FDCWD, &path).unwrap_err());
+        let text = format!("{:#}", read_bounded(&path).unwrap_err());
         assert!(text.contains("larger than"), "{text}");
     }
 }

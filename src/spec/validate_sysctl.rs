@@ -4,7 +4,8 @@
 use anyhow::{Result, bail, ensure};
 use oci_spec::runtime::{Linux, LinuxNamespaceType};
 
-use super::validate::{HostFacts, has_namespace};
+use super::validate::HostFacts;
+use super::validate::linux::has_namespace;
 
 /// The System V IPC settings that live in the IPC namespace.
 const IPC_KEYS: [&str; 11] = [
