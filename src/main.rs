@@ -1,6 +1,7 @@
 //! Entry of rundlet: arms the log, finds the verb, prints one error chain, leaves with its exit code.
 #![deny(unsafe_code)]
 
+mod cgroup;
 mod error;
 mod plan;
 mod proto;

@@ -1,6 +1,7 @@
 //! The only unsafe code of rundlet: thin, safe, errno-typed wrappers of system calls that `nix` lacks.
 //! Knows nothing of OCI. Called by every layer above; each file states the man page it wraps.
 
+pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod keyring;
 pub(crate) mod process;
