@@ -149,6 +149,17 @@ impl Dir {
             .with_context(|| format!("read `{self}/{file}`"))
     }
 
+    /// A file that is known to be short, in one read.
+    pub(crate) fn read_short(&self, file: &str) -> Result<String> {
+        let short = || -> nix::Result<String> {
+            let fd = self.open_file(file, OFlag::O_RDONLY)?;
+            let mut buffer = [0u8; 1024];
+            let n = read(&fd, &mut buffer)?;
+            Ok(String::from_utf8_lossy(&buffer[..n]).into_owned())
+        };
+        short().with_context(|| format!("read `{self}/{file}`"))
+    }
+
     /// One value, in one write: cgroup files take each write as a whole command.
     pub(crate) fn write(&self, file: &str, value: &str) -> nix::Result<()> {
         let fd = self.open_file(file, OFlag::O_WRONLY)?;

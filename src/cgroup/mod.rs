@@ -27,6 +27,7 @@ use crate::plan::resources::Resources;
 use detect::Layout;
 use dir::Dir;
 use path::{SubPaths, Wanted};
+use procs::Deadline;
 use record::Record;
 
 /// A container's cgroup. The systemd driver will be one more kind.
@@ -187,8 +188,8 @@ impl Cgroup {
     /// using that by now. Processes still inside are killed. What is left after `time` is an error that names it.
     pub(crate) fn remove(&self, time: Duration) -> Result<()> {
         match &self.0 {
-            Kind::V2(c) => c.remove(time),
-            Kind::V1(c) => c.remove(time),
+            Kind::V2(c) => c.remove(Deadline::after(time)),
+            Kind::V1(c) => c.remove(Deadline::after(time)),
         }
     }
 

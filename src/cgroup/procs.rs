@@ -63,6 +63,9 @@ pub(crate) fn kill_left_over(dir: &Dir) -> Result<()> {
     if left.contains(&getpid().as_raw()) {
         return Ok(());
     }
+    if dir.write("cgroup.kill", "1").is_ok() {
+        return Ok(());
+    }
     signal_each(&left, Signal::SIGKILL)
 }
 

@@ -1,8 +1,6 @@
 //! Making and removing cgroup directories in one hierarchy. What a failed making leaves is removed again; a removal
 //! takes everything below the container's cgroup with it, and never anything beside or above.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
 
@@ -52,14 +50,14 @@ impl Drop for Made<'_> {
 }
 
 /// Removes a cgroup and everything below it. Processes still inside are killed: the container is over. Gives up with
-/// an error that names them when `time` is over.
-pub(crate) fn remove(root: &Dir, rel: &str, time: Duration) -> Result<()> {
+/// an error that names them when the time is over.
+pub(crate) fn remove(root: &Dir, rel: &str, until: Deadline) -> Result<()> {
     let (parent, name) = path::split(rel);
     let parent = match root.below(parent) {
         Err(Errno::ENOENT) => return Ok(()),
         result => result.with_context(|| format!("open cgroup `{root}/{parent}`"))?,
     };
-    remove_child(&parent, name, Deadline::after(time))
+    remove_child(&parent, name, until)
 }
 
 fn remove_child(parent: &Dir, name: &str, until: Deadline) -> Result<()> {

@@ -3,4 +3,5 @@ pub(crate) mod device_rule;
 pub(crate) mod host;
 pub(crate) mod namespaces;
 pub(crate) mod process;
+mod resource_checks;
 pub(crate) mod resources;

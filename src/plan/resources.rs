@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use oci_spec::runtime as oci;
 use serde::{Deserialize, Serialize};
 
 use super::device_rule::DeviceRule;
+use super::resource_checks::{check_unified, device_number, is_page_size, list, plain_word, size};
 
 /// All limits of one container. The default value limits nothing but devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -314,78 +315,6 @@ fn throttles(field: &str, devices: Option<&[oci::LinuxThrottleDevice]>) -> Resul
         });
     }
     Ok(out)
-}
-
-fn device_number(field: &str, major: i64, minor: i64) -> Result<(u32, u32)> {
-    let major = u32::try_from(major).with_context(|| format!("{field}.major: {major}"))?;
-    let minor = u32::try_from(minor).with_context(|| format!("{field}.minor: {minor}"))?;
-    Ok((major, minor))
-}
-
-/// A size in bytes: 0 is unset, -1 lifts the limit.
-fn size(field: &str, value: Option<i64>) -> Result<Option<i64>> {
-    match value {
-        None | Some(0) => Ok(None),
-        Some(v) if v < -1 => bail!("{field}: {v} is neither a size nor -1"),
-        v => Ok(v),
-    }
-}
-
-/// A kernel list such as `0-3,7`. Only what would reach another line of the file is refused; the kernel knows the rest.
-fn list(field: &str, value: Option<&str>) -> Result<Option<String>> {
-    match value {
-        None | Some("") => Ok(None),
-        Some(v) => {
-            ensure!(
-                !v.chars().any(char::is_control),
-                "{field}: `{}` is not a list of numbers",
-                v.escape_debug()
-            );
-            Ok(Some(v.to_owned()))
-        }
-    }
-}
-
-fn plain_word(field: &str, word: &str) -> Result<()> {
-    let plain = !word.is_empty() && !word.chars().any(|c| c.is_control() || c.is_whitespace());
-    ensure!(
-        plain,
-        "{field}: `{}` is not a device name",
-        word.escape_debug()
-    );
-    Ok(())
-}
-
-fn is_page_size(size: &str) -> bool {
-    let digits = ["KB", "MB", "GB"]
-        .iter()
-        .find_map(|unit| size.strip_suffix(unit));
-    digits.is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()))
-}
-
-/// A key of `unified` names one file of the container's own cgroup, and one that limits something.
-fn check_unified(file: &str) -> Result<()> {
-    ensure!(
-        !file.contains('/') && !file.contains('\0'),
-        "linux.resources.unified: `{file}` must be a file name (no slashes)"
-    );
-    ensure!(
-        file.split_once('.')
-            .is_some_and(|(controller, rest)| !controller.is_empty() && !rest.is_empty()),
-        "linux.resources.unified: `{file}` must be in the form CONTROLLER.PARAMETER"
-    );
-    // These act on processes: the container would be emptied, frozen or killed while it is being made.
-    let acts = [
-        "cgroup.procs",
-        "cgroup.threads",
-        "cgroup.kill",
-        "cgroup.freeze",
-    ];
-    ensure!(
-        !acts.contains(&file),
-        "linux.resources.unified: `{file}` is not a limit"
-    );
-    Ok(())
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

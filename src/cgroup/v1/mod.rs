@@ -5,8 +5,6 @@ mod freezer;
 mod limits;
 mod memory;
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -15,7 +13,7 @@ use super::detect::Hierarchy;
 use super::devices;
 use super::dir::{Dir, is_gone};
 use super::path::{self, SubPaths, Wanted};
-use super::procs;
+use super::procs::{self, Deadline};
 use super::record::{GroupRecord, Record};
 use super::tree::{self, Made};
 use super::write::write_all;
@@ -225,11 +223,11 @@ impl Legacy {
     }
 
     /// Removes every one of them, then tells the first failure.
-    pub(crate) fn remove(&self, time: Duration) -> Result<()> {
+    pub(crate) fn remove(&self, until: Deadline) -> Result<()> {
         let mut result = Ok(());
         for group in &self.groups {
             let one = Dir::mount(&group.at.mount)
-                .and_then(|root| tree::remove(&root, &group.at.path, time));
+                .and_then(|root| tree::remove(&root, &group.at.path, until));
             result = result.and(one);
         }
         result

@@ -1,11 +1,11 @@
 //! A container's cgroup on a pure cgroup v2 host: made before the clone, so that clone3 can put the child straight
 //! into it; limits and the device program are set while the child works.
+mod convert;
 pub(crate) mod freeze;
 pub(crate) mod resources;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
@@ -15,6 +15,7 @@ use super::detect::{self, own_unified};
 use super::devices::{self, Group};
 use super::dir::{Dir, is_gone, keyed};
 use super::path::{self, SubPaths, Wanted};
+use super::procs::Deadline;
 use super::record::{GroupRecord, Record};
 use super::tree::{self, Made};
 use super::write::write_all;
@@ -178,8 +179,8 @@ impl Unified {
         }
     }
 
-    pub(crate) fn remove(&self, time: Duration) -> Result<()> {
-        tree::remove(&Dir::mount(&self.mount)?, &self.path, time)
+    pub(crate) fn remove(&self, until: Deadline) -> Result<()> {
+        tree::remove(&Dir::mount(&self.mount)?, &self.path, until)
     }
 
     pub(crate) fn oom_kill_count(&self) -> Result<u64> {
@@ -194,7 +195,7 @@ impl Unified {
 
 /// A cgroup that is in use or frozen would share its limits or hang the child.
 fn check_usable(dir: &Dir) -> Result<()> {
-    let events = dir.read_named("cgroup.events")?;
+    let events = dir.read_short("cgroup.events")?;
     // Shows an ancestor's freezing too.
     ensure!(
         keyed(&events, "frozen") != Some(1),
@@ -210,7 +211,7 @@ fn check_usable(dir: &Dir) -> Result<()> {
 /// Below a cgroup with processes a new one is `domain invalid`: nothing can be put in until it is made threaded, and
 /// then only some controllers work.
 fn check_type(root: &Dir, dir: &Dir, path: &str, needed: &[(String, String)]) -> Result<()> {
-    let kind = dir.read_named("cgroup.type")?;
+    let kind = dir.read_short("cgroup.type")?;
     let kind = kind.trim();
     if kind == "domain" {
         return Ok(());
@@ -225,7 +226,7 @@ fn check_type(root: &Dir, dir: &Dir, path: &str, needed: &[(String, String)]) ->
             let dir = root
                 .below(ancestor)
                 .with_context(|| format!("open cgroup `{root}/{ancestor}`"))?;
-            if dir.read_named("cgroup.type")?.trim() == "domain invalid" {
+            if dir.read_short("cgroup.type")?.trim() == "domain invalid" {
                 dir.write_named("cgroup.type", "threaded")?;
             }
         }
@@ -242,14 +243,14 @@ fn enable(root: &Dir, path: &str, needed: &[(String, String)]) -> Result<()> {
     let parent_dir = root
         .below(parent)
         .with_context(|| format!("open cgroup `{root}/{parent}`"))?;
-    let passed = words(&parent_dir.read_named("cgroup.subtree_control")?);
+    let passed = words(&parent_dir.read_short("cgroup.subtree_control")?);
     if needed
         .iter()
         .all(|(controller, _)| passed.contains(controller))
     {
         return Ok(());
     }
-    let available = words(&root.read_named("cgroup.controllers")?);
+    let available = words(&root.read_short("cgroup.controllers")?);
     if let Some((controller, field)) = needed.iter().find(|(c, _)| !available.contains(c)) {
         bail!(
             "{field}: the {controller} controller is not available in cgroup v2 on this host \
@@ -260,7 +261,7 @@ fn enable(root: &Dir, path: &str, needed: &[(String, String)]) -> Result<()> {
         let dir = root
             .below(ancestor)
             .with_context(|| format!("open cgroup `{root}/{ancestor}`"))?;
-        let passed = words(&dir.read_named("cgroup.subtree_control")?);
+        let passed = words(&dir.read_short("cgroup.subtree_control")?);
         for (controller, field) in needed.iter().filter(|(c, _)| !passed.contains(c)) {
             let reason = |errno| match errno {
                 Errno::EBUSY => " (it has processes of its own)",
