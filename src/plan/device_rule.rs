@@ -96,8 +96,9 @@ const fn allow(
 }
 
 impl DeviceRule {
-    /// The devices every container may use, and the making (not the opening) of any node.
-    pub(crate) const STANDARD: [Self; 12] = [
+    /// The devices every container may use, and the making (not the opening) of any node. runc's list. 5:1 is not in
+    /// it: a container's /dev/console is a pts, and that number is the host's console.
+    pub(crate) const STANDARD: [Self; 11] = [
         allow(DeviceKind::Char, None, None, Access::MKNOD),
         allow(DeviceKind::Block, None, None, Access::MKNOD),
         allow(DeviceKind::Char, Some(1), Some(3), Access::ALL), // null
@@ -106,7 +107,6 @@ impl DeviceRule {
         allow(DeviceKind::Char, Some(5), Some(0), Access::ALL), // tty
         allow(DeviceKind::Char, Some(1), Some(5), Access::ALL), // zero
         allow(DeviceKind::Char, Some(1), Some(9), Access::ALL), // urandom
-        allow(DeviceKind::Char, Some(5), Some(1), Access::ALL), // console: the specification's list has it
         allow(DeviceKind::Char, Some(136), None, Access::ALL),  // pts/*
         allow(DeviceKind::Char, Some(5), Some(2), Access::ALL), // ptmx
         allow(DeviceKind::Char, Some(10), Some(200), Access::ALL), // net/tun: runc took it out and had to put it back
