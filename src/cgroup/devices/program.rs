@@ -243,8 +243,8 @@ mod tests {
         assert!(run(&program, char, 1, 1, 1), "mknod of /dev/mem's node");
         assert!(!run(&program, block, 2, 8, 0), "read a disk");
         assert!(run(&program, char, 7, 136, 17), "any pts");
-        // The size is paid at every open; a growth must be seen.
         assert!(!run(&program, char, 2, 5, 1), "read the host's console");
+        // The size is paid at every open; a growth must be seen.
         assert_eq!(program.len(), 45);
     }
 
