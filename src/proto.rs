@@ -86,7 +86,11 @@ impl FromInit {
                 let text = String::from_utf8_lossy(text);
                 let (step, chain) = text.split_once('\0')?;
                 let errno = i32::from_le_bytes(errno.try_into().ok()?);
-                Some(FromInit::Failed(Failure { step: step.to_owned(), errno, chain: chain.to_owned() }))
+                Some(FromInit::Failed(Failure {
+                    step: step.to_owned(),
+                    errno,
+                    chain: chain.to_owned(),
+                }))
             }
             _ => None,
         }
@@ -120,14 +124,25 @@ pub(crate) struct InitEnd(OwnedFd);
 
 /// Makes both ends.
 pub(crate) fn pair() -> Result<(RuntimeEnd, InitEnd)> {
-    let (runtime, init) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-        .context("make a socket pair for the container's init")?;
+    let (runtime, init) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .context("make a socket pair for the container's init")?;
     Ok((RuntimeEnd(runtime), InitEnd(init)))
 }
 
 fn send(fd: BorrowedFd<'_>, packet: &[u8]) -> nix::Result<()> {
     loop {
-        match sendmsg::<()>(fd.as_raw_fd(), &[IoSlice::new(packet)], &[], MsgFlags::MSG_NOSIGNAL, None) {
+        match sendmsg::<()>(
+            fd.as_raw_fd(),
+            &[IoSlice::new(packet)],
+            &[],
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        ) {
             Err(Errno::EINTR) => {}
             other => return other.map(drop),
         }
@@ -137,7 +152,12 @@ fn send(fd: BorrowedFd<'_>, packet: &[u8]) -> nix::Result<()> {
 /// The next packet; empty at end of file.
 fn receive<'a>(fd: BorrowedFd<'_>, buffer: &'a mut [u8]) -> nix::Result<&'a [u8]> {
     let len = loop {
-        match recvmsg::<()>(fd.as_raw_fd(), &mut [IoSliceMut::new(buffer)], None, MsgFlags::empty()) {
+        match recvmsg::<()>(
+            fd.as_raw_fd(),
+            &mut [IoSliceMut::new(buffer)],
+            None,
+            MsgFlags::empty(),
+        ) {
             // A peer that left with a message of ours unread resets the connection: the end, as far as reading goes.
             Err(Errno::ECONNRESET) => break 0,
             Err(Errno::EINTR) => {}
@@ -172,12 +192,17 @@ impl RuntimeEnd {
             return Ok(None);
         }
         let mut buffer = [0_u8; MAX_PACKET];
-        let packet = receive(self.0.as_fd(), &mut buffer).context("read from the container's init")?;
+        let packet =
+            receive(self.0.as_fd(), &mut buffer).context("read from the container's init")?;
         if packet.is_empty() {
             return Ok(None);
         }
         let Some(message) = FromInit::decode(packet) else {
-            bail!("the container's init sent a packet of {} bytes that is no message (tag {})", packet.len(), packet[0])
+            bail!(
+                "the container's init sent a packet of {} bytes that is no message (tag {})",
+                packet.len(),
+                packet[0]
+            )
         };
         Ok(Some(message))
     }
@@ -223,25 +248,49 @@ mod tests {
 
     #[test]
     fn messages_survive_the_wire() {
-        let failure = Failure { step: "mounts".into(), errno: 2, chain: "mount `x`: no such file or directory".into() };
-        for message in [FromInit::InitPid(-7), FromInit::RootReady, FromInit::Ready, FromInit::Failed(failure)] {
+        let failure = Failure {
+            step: "mounts".into(),
+            errno: 2,
+            chain: "mount `x`: no such file or directory".into(),
+        };
+        for message in [
+            FromInit::InitPid(-7),
+            FromInit::RootReady,
+            FromInit::Ready,
+            FromInit::Failed(failure),
+        ] {
             assert_eq!(FromInit::decode(&message.encode()), Some(message));
         }
     }
 
     #[test]
     fn broken_packets_are_refused() {
-        for packet in [&[][..], &[0], &[1], &[1, 2, 3], &[2, 0], &[4, 0, 0, 0], &[4, 0, 0, 0, 0, b'x'], &[9, 9]] {
+        for packet in [
+            &[][..],
+            &[0],
+            &[1],
+            &[1, 2, 3],
+            &[2, 0],
+            &[4, 0, 0, 0],
+            &[4, 0, 0, 0, 0, b'x'],
+            &[9, 9],
+        ] {
             assert_eq!(FromInit::decode(packet), None, "{packet:?}");
         }
     }
 
     #[test]
     fn a_long_failure_is_cut_and_still_read() {
-        let failure = Failure { step: "s".into(), errno: 1, chain: "y".repeat(100_000) };
+        let failure = Failure {
+            step: "s".into(),
+            errno: 1,
+            chain: "y".repeat(100_000),
+        };
         let (runtime, init) = pair().unwrap();
         init.send(&FromInit::Failed(failure)).unwrap();
-        let Some(FromInit::Failed(read)) = runtime.receive(None).unwrap() else { panic!("no failure") };
+        let Some(FromInit::Failed(read)) = runtime.receive(None).unwrap() else {
+            panic!("no failure")
+        };
         assert_eq!((read.step.as_str(), read.errno), ("s", 1));
         assert!(read.chain.len() > 8000);
     }

@@ -15,7 +15,8 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn probe() -> Result<Host> {
-        let status = std::fs::read_to_string("/proc/self/status").context("read `/proc/self/status`")?;
+        let status =
+            std::fs::read_to_string("/proc/self/status").context("read `/proc/self/status`")?;
         let mask = |key: &str| {
             status
                 .lines()

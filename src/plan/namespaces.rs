@@ -93,7 +93,12 @@ impl Namespaces {
 
     /// Every kind the container does not share with the runtime.
     pub(crate) fn own(&self) -> Vec<Kind> {
-        let mut own: Vec<Kind> = self.new.iter().copied().chain(self.join.iter().map(|join| join.kind)).collect();
+        let mut own: Vec<Kind> = self
+            .new
+            .iter()
+            .copied()
+            .chain(self.join.iter().map(|join| join.kind))
+            .collect();
         own.sort_unstable();
         own
     }
@@ -126,7 +131,11 @@ fn kind_of(name: LinuxNamespaceType) -> Option<Kind> {
 }
 
 fn id_map(mappings: Option<&Vec<LinuxIdMapping>>) -> Vec<IdMap> {
-    let convert = |map: &LinuxIdMapping| IdMap { container: map.container_id(), host: map.host_id(), size: map.size() };
+    let convert = |map: &LinuxIdMapping| IdMap {
+        container: map.container_id(),
+        host: map.host_id(),
+        size: map.size(),
+    };
     mappings.into_iter().flatten().map(convert).collect()
 }
 
@@ -135,12 +144,26 @@ pub(crate) fn plan(linux: &Linux) -> Result<Namespaces> {
     let mut planned = Namespaces::default();
     for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
         let Some(kind) = kind_of(namespace.typ()) else {
-            anyhow::bail!("linux.namespaces[{index}].type: time namespaces are not supported by this version of rundlet");
+            anyhow::bail!(
+                "linux.namespaces[{index}].type: time namespaces are not supported by this version of rundlet"
+            );
         };
-        match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
+        match namespace
+            .path()
+            .as_ref()
+            .filter(|path| !path.as_os_str().is_empty())
+        {
             Some(path) => {
-                ensure!(path.is_absolute(), "linux.namespaces[{index}].path: `{}` is not absolute", path.display());
-                planned.join.push(Join { kind, path: path.clone(), index });
+                ensure!(
+                    path.is_absolute(),
+                    "linux.namespaces[{index}].path: `{}` is not absolute",
+                    path.display()
+                );
+                planned.join.push(Join {
+                    kind,
+                    path: path.clone(),
+                    index,
+                });
             }
             None => planned.new.push(kind),
         }
@@ -151,15 +174,23 @@ pub(crate) fn plan(linux: &Linux) -> Result<Namespaces> {
         planned.gid_map = id_map(linux.gid_mappings().as_ref());
     }
     if planned.makes(Kind::User) {
-        ensure!(!planned.uid_map.is_empty(), "linux.uidMappings: a new user namespace needs at least one mapping");
-        ensure!(!planned.gid_map.is_empty(), "linux.gidMappings: a new user namespace needs at least one mapping");
+        ensure!(
+            !planned.uid_map.is_empty(),
+            "linux.uidMappings: a new user namespace needs at least one mapping"
+        );
+        ensure!(
+            !planned.gid_map.is_empty(),
+            "linux.gidMappings: a new user namespace needs at least one mapping"
+        );
     }
     Ok(planned)
 }
 
 /// The text of a map file, one line a mapping.
 pub(crate) fn map_text(map: &[IdMap]) -> String {
-    map.iter().map(|line| format!("{} {} {}\n", line.container, line.host, line.size)).collect()
+    map.iter()
+        .map(|line| format!("{} {} {}\n", line.container, line.host, line.size))
+        .collect()
 }
 
 /// The host's id of a container's id, `None` where it is not mapped. Without mappings ids are the host's.
@@ -167,7 +198,9 @@ pub(crate) fn host_id(map: &[IdMap], id: u32) -> Option<u32> {
     if map.is_empty() {
         return Some(id);
     }
-    map.iter().find(|line| id >= line.container && id - line.container < line.size).map(|line| line.host + (id - line.container))
+    map.iter()
+        .find(|line| id >= line.container && id - line.container < line.size)
+        .map(|line| line.host + (id - line.container))
 }
 
 #[cfg(test)]
@@ -193,14 +226,26 @@ mod tests {
 
     #[test]
     fn plain_joins_need_no_stage() {
-        let planned = parse(r#"{"namespaces":[{"type":"mount"},{"type":"network","path":"/n"}]}"#).unwrap();
+        let planned =
+            parse(r#"{"namespaces":[{"type":"mount"},{"type":"network","path":"/n"}]}"#).unwrap();
         assert!(!planned.needs_stage());
         assert_eq!(planned.new_flags(&[Kind::Mount]), CloneFlags::empty());
     }
 
     #[test]
     fn ids_are_mapped_line_by_line() {
-        let map = [IdMap { container: 0, host: 1000, size: 10 }, IdMap { container: 10, host: 5000, size: 5 }];
+        let map = [
+            IdMap {
+                container: 0,
+                host: 1000,
+                size: 10,
+            },
+            IdMap {
+                container: 10,
+                host: 5000,
+                size: 5,
+            },
+        ];
         assert_eq!(host_id(&map, 9), Some(1009));
         assert_eq!(host_id(&map, 10), Some(5000));
         assert_eq!(host_id(&map, 15), None);
@@ -210,7 +255,9 @@ mod tests {
 
     #[test]
     fn a_new_user_namespace_needs_mappings() {
-        let error = parse(r#"{"namespaces":[{"type":"user"}]}"#).unwrap_err().to_string();
+        let error = parse(r#"{"namespaces":[{"type":"user"}]}"#)
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("linux.uidMappings"), "{error}");
     }
 }

@@ -61,25 +61,43 @@ const INVALID_ID: u32 = u32::MAX;
 pub(crate) fn plan(process: &oci::Process, at: &str) -> Result<Process> {
     let user = process.user();
     for (id, field) in [(user.uid(), "uid"), (user.gid(), "gid")] {
-        ensure!(id != INVALID_ID, "{at}.user.{field}: {id} is not a usable id");
+        ensure!(
+            id != INVALID_ID,
+            "{at}.user.{field}: {id} is not a usable id"
+        );
     }
     let additional_gids = user.additional_gids().clone().unwrap_or_default();
     for (index, gid) in additional_gids.iter().enumerate() {
-        ensure!(*gid != INVALID_ID, "{at}.user.additionalGids[{index}]: {gid} is not a usable id");
+        ensure!(
+            *gid != INVALID_ID,
+            "{at}.user.additionalGids[{index}]: {gid} is not a usable id"
+        );
     }
     let umask = user.umask().unwrap_or(DEFAULT_UMASK);
-    ensure!(umask <= 0o777, "{at}.user.umask: {umask} is more than 0777 (511)");
+    ensure!(
+        umask <= 0o777,
+        "{at}.user.umask: {umask} is more than 0777 (511)"
+    );
     let cwd = process.cwd().to_str().unwrap_or_default().to_owned();
-    ensure!(cwd.starts_with('/'), "{at}.cwd: `{cwd}` is not an absolute path");
+    ensure!(
+        cwd.starts_with('/'),
+        "{at}.cwd: `{cwd}` is not an absolute path"
+    );
     let args = process.args().clone().unwrap_or_default();
-    ensure!(args.first().is_some_and(|arg| !arg.is_empty()), "{at}.args: must name a program");
+    ensure!(
+        args.first().is_some_and(|arg| !arg.is_empty()),
+        "{at}.args: must name a program"
+    );
     let env = process.env().clone().unwrap_or_default();
     for (field, list) in [("args", &args), ("env", &env)] {
         if let Some(index) = list.iter().position(|text| text.contains('\0')) {
             bail!("{at}.{field}[{index}]: must not contain a null byte");
         }
     }
-    ensure!(!cwd.contains('\0'), "{at}.cwd: must not contain a null byte");
+    ensure!(
+        !cwd.contains('\0'),
+        "{at}.cwd: must not contain a null byte"
+    );
     for (index, variable) in env.iter().enumerate() {
         ensure!(
             variable.find('=').is_some_and(|at| at > 0),
@@ -89,32 +107,56 @@ pub(crate) fn plan(process: &oci::Process, at: &str) -> Result<Process> {
     Ok(Process {
         terminal: process.terminal().unwrap_or(false),
         console_size: console_size(process, at)?,
-        user: User { uid: user.uid(), gid: user.gid(), umask, additional_gids },
+        user: User {
+            uid: user.uid(),
+            gid: user.gid(),
+            umask,
+            additional_gids,
+        },
         args,
         env: last_of_each(env),
         cwd,
-        capabilities: process.capabilities().as_ref().map(sets).unwrap_or_default(),
+        capabilities: process
+            .capabilities()
+            .as_ref()
+            .map(sets)
+            .unwrap_or_default(),
         rlimits: rlimits(process, at)?,
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
-        apparmor_profile: process.apparmor_profile().clone().filter(|label| !label.is_empty()),
-        selinux_label: process.selinux_label().clone().filter(|label| !label.is_empty()),
+        apparmor_profile: process
+            .apparmor_profile()
+            .clone()
+            .filter(|label| !label.is_empty()),
+        selinux_label: process
+            .selinux_label()
+            .clone()
+            .filter(|label| !label.is_empty()),
         oom_score_adj: oom_score(process, at)?,
     })
 }
 
 fn oom_score(process: &oci::Process, at: &str) -> Result<Option<i32>> {
     if let Some(score) = process.oom_score_adj() {
-        ensure!((-1000..=1000).contains(&score), "{at}.oomScoreAdj: {score} is not within -1000 and 1000");
+        ensure!(
+            (-1000..=1000).contains(&score),
+            "{at}.oomScoreAdj: {score} is not within -1000 and 1000"
+        );
     }
     Ok(process.oom_score_adj())
 }
 
 fn console_size(process: &oci::Process, at: &str) -> Result<Option<(u16, u16)>> {
-    let Some(size) = process.console_size() else { return Ok(None) };
-    let side = |value: u64, field: &str| {
-        u16::try_from(value).map_err(|_| anyhow::anyhow!("{at}.consoleSize.{field}: {value} is more than 65535"))
+    let Some(size) = process.console_size() else {
+        return Ok(None);
     };
-    Ok(Some((side(size.height(), "height")?, side(size.width(), "width")?)))
+    let side = |value: u64, field: &str| {
+        u16::try_from(value)
+            .map_err(|_| anyhow::anyhow!("{at}.consoleSize.{field}: {value} is more than 65535"))
+    };
+    Ok(Some((
+        side(size.height(), "height")?,
+        side(size.width(), "width")?,
+    )))
 }
 
 /// Of variables with the same name the last one holds, at the place of the first (as runc does; a shell would otherwise see
@@ -151,7 +193,10 @@ fn sets(capabilities: &LinuxCapabilities) -> Capabilities {
 
 /// The capabilities of a mask, for `caps`.
 pub(crate) fn capability_set(mask: u64) -> CapsHashSet {
-    caps::all().into_iter().filter(|capability| mask & capability.bitmask() != 0).collect()
+    caps::all()
+        .into_iter()
+        .filter(|capability| mask & capability.bitmask() != 0)
+        .collect()
 }
 
 impl Capabilities {
@@ -191,7 +236,10 @@ pub(crate) fn mask_of_names(names: &[String]) -> Result<u64> {
 
 /// Names of a mask for a message: `CAP_CHOWN, CAP_KILL`.
 pub(crate) fn names(mask: u64) -> String {
-    let mut set: Vec<String> = capability_set(mask).iter().map(ToString::to_string).collect();
+    let mut set: Vec<String> = capability_set(mask)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     set.sort_unstable();
     set.join(", ")
 }
@@ -201,8 +249,16 @@ fn rlimits(process: &oci::Process, at: &str) -> Result<Vec<Rlimit>> {
     for (index, limit) in process.rlimits().iter().flatten().enumerate() {
         let name = limit.typ().to_string();
         let (soft, hard) = (limit.soft(), limit.hard());
-        ensure!(soft <= hard, "{at}.rlimits[{index}]: {name}: soft limit {soft} is above the hard limit {hard}");
-        planned.push(Rlimit { name, resource: resource_number(limit.typ()), soft, hard });
+        ensure!(
+            soft <= hard,
+            "{at}.rlimits[{index}]: {name}: soft limit {soft} is above the hard limit {hard}"
+        );
+        planned.push(Rlimit {
+            name,
+            resource: resource_number(limit.typ()),
+            soft,
+            hard,
+        });
     }
     Ok(planned)
 }
@@ -237,7 +293,10 @@ mod tests {
     use super::*;
 
     fn parse(json: &str) -> Result<Process> {
-        plan(&serde_json::from_str::<oci::Process>(json).unwrap(), "process")
+        plan(
+            &serde_json::from_str::<oci::Process>(json).unwrap(),
+            "process",
+        )
     }
 
     #[test]
@@ -260,14 +319,26 @@ mod tests {
 
     #[test]
     fn absent_capabilities_are_none() {
-        assert_eq!(parse(r#"{"user":{},"args":["a"],"cwd":"/"}"#).unwrap().capabilities, Capabilities::default());
+        assert_eq!(
+            parse(r#"{"user":{},"args":["a"],"cwd":"/"}"#)
+                .unwrap()
+                .capabilities,
+            Capabilities::default()
+        );
     }
 
     #[test]
     fn restricting_reports_what_was_left_out() {
-        let mut capabilities = Capabilities { bounding: 0b111, effective: 0b11, ..Default::default() };
+        let mut capabilities = Capabilities {
+            bounding: 0b111,
+            effective: 0b11,
+            ..Default::default()
+        };
         assert_eq!(capabilities.restrict(0b101), 0b10);
-        assert_eq!((capabilities.bounding, capabilities.effective), (0b101, 0b1));
+        assert_eq!(
+            (capabilities.bounding, capabilities.effective),
+            (0b101, 0b1)
+        );
         assert_eq!(names(0b1), "CAP_CHOWN");
     }
 
@@ -275,16 +346,29 @@ mod tests {
     fn an_added_capability_is_not_inheritable() {
         let mut capabilities = Capabilities::default();
         capabilities.add(1);
-        assert_eq!((capabilities.inheritable, capabilities.ambient, capabilities.permitted), (0, 0, 1));
+        assert_eq!(
+            (
+                capabilities.inheritable,
+                capabilities.ambient,
+                capabilities.permitted
+            ),
+            (0, 0, 1)
+        );
     }
 
     #[test]
     fn wrong_values_name_their_field() {
         for (json, wanted) in [
-            (r#"{"user":{"uid":4294967295},"args":["a"],"cwd":"/"}"#, "process.user.uid"),
+            (
+                r#"{"user":{"uid":4294967295},"args":["a"],"cwd":"/"}"#,
+                "process.user.uid",
+            ),
             (r#"{"user":{},"args":[],"cwd":"/"}"#, "process.args"),
             (r#"{"user":{},"args":["a"],"cwd":"x"}"#, "process.cwd"),
-            (r#"{"user":{},"args":["a"],"cwd":"/","env":["=x"]}"#, "process.env[0]"),
+            (
+                r#"{"user":{},"args":["a"],"cwd":"/","env":["=x"]}"#,
+                "process.env[0]",
+            ),
             (
                 r#"{"user":{},"args":["a"],"cwd":"/","rlimits":[{"type":"RLIMIT_CORE","soft":2,"hard":1}]}"#,
                 "process.rlimits[0]",

@@ -33,7 +33,10 @@ pub(crate) enum Cloned {
 /// The child runs on a copy of the caller's memory and must leave by `execve` or [`super::process::exit_now`]; the cached
 /// thread id of libc is the parent's in it, so nothing there may signal "itself" by thread.
 pub(crate) fn clone3(request: &CloneRequest<'_>) -> Result<Cloned> {
-    debug_assert!(super::process::is_single_threaded(), "clone3 from a threaded process");
+    debug_assert!(
+        super::process::is_single_threaded(),
+        "clone3 from a threaded process"
+    );
     let mut pidfd: libc::c_int = -1;
     // SAFETY: clone_args is plain integers, for which all-zero is the documented "nothing asked".
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };

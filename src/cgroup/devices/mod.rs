@@ -1,0 +1,148 @@
+//! The device policy of a container put in force: an eBPF program on cgroup v2, `devices.allow`/`deny` on v1 (G4).
+pub(crate) mod program;
+pub(crate) mod rules;
+
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::errno::Errno;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+
+use crate::cgroup::dir::Dir;
+use crate::plan::resources::Resources;
+use crate::sys::bpf;
+use program::Insn;
+use rules::Policy;
+
+/// How our programs are told from those that others attached.
+const NAME: &str = "rundlet_device";
+
+/// Whether anything can be attached to the cgroup already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// Made by this process: nothing is there, one call does.
+    Fresh,
+    /// Found: a program of ours is replaced, those of others stay.
+    Found,
+}
+
+/// Puts the rules in force on a v2 cgroup.
+pub(crate) fn set_v2(dir: &Dir, r: &Resources, group: Group) -> Result<()> {
+    let policy = Policy::from_rules(r.device_rules())?;
+    if group == Group::Fresh && policy.is_allow_all() {
+        return Ok(());
+    }
+    tolerate_user_namespace(replace_program(dir, &policy, group)).with_context(|| {
+        format!("linux.resources.devices: devices controller: device program of cgroup `{dir}`")
+    })
+}
+
+fn replace_program(dir: &Dir, policy: &Policy, group: Group) -> Result<()> {
+    let program = load(&program::assemble(policy)?)?;
+    let old = if group == Group::Fresh {
+        Vec::new()
+    } else {
+        ours(dir)?
+    };
+    let Some((first, rest)) = old.split_first() else {
+        return bpf::attach(dir, &program).context("bpf(BPF_PROG_ATTACH)");
+    };
+    bpf::replace(dir, &program, first)
+        .context("bpf(BPF_PROG_ATTACH) in place of the old program")?;
+    for other in rest {
+        bpf::detach(dir, other).context("bpf(BPF_PROG_DETACH)")?;
+    }
+    Ok(())
+}
+
+/// The programs of this runtime on the cgroup.
+fn ours(dir: &Dir) -> Result<Vec<OwnedFd>> {
+    let mut out = Vec::new();
+    for id in bpf::query(dir).context("bpf(BPF_PROG_QUERY)")? {
+        let program = match bpf::program_by_id(id) {
+            Err(Errno::ENOENT) => continue,
+            result => result.context("bpf(BPF_PROG_GET_FD_BY_ID)")?,
+        };
+        if bpf::program_name(&program).context("bpf(BPF_OBJ_GET_INFO_BY_FD)")? == NAME {
+            out.push(program);
+        }
+    }
+    Ok(out)
+}
+
+fn load(program: &[Insn]) -> Result<OwnedFd> {
+    let bytes: Vec<[u8; 8]> = program.iter().map(|i| i.to_bytes()).collect();
+    let result = match bpf::load_device_program(&bytes, NAME) {
+        Err(error) if error.errno == Errno::EPERM => {
+            with_lifted_memlock(|| bpf::load_device_program(&bytes, NAME)).unwrap_or(Err(error))
+        }
+        result => result,
+    };
+    result.map_err(|error| {
+        let verifier = error.verifier.replace('\n', "; ");
+        let said = if verifier.is_empty() {
+            String::new()
+        } else {
+            format!(" (verifier: {verifier})")
+        };
+        anyhow!(error.errno).context(format!(
+            "bpf(BPF_PROG_LOAD) of {} instructions{said}",
+            program.len()
+        ))
+    })
+}
+
+/// Before 5.11 program memory counts against RLIMIT_MEMLOCK. Lifted only after a refusal, and put back: root may lack
+/// CAP_SYS_RESOURCE, and the container must not inherit it (G5, X5). `None`: it could not be lifted.
+fn with_lifted_memlock<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
+    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).ok()?;
+    let out = work();
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard);
+    Some(out)
+}
+
+/// Puts the rules in force on a v1 `devices` cgroup, by the fewest writes, and looks whether the kernel shows them.
+pub(crate) fn set_v1(dir: &Dir, r: &Resources) -> Result<()> {
+    let target = Policy::from_rules(r.device_rules())?;
+    tolerate_user_namespace(write_v1(dir, &target))
+        .context("linux.resources.devices: devices controller")
+}
+
+fn write_v1(dir: &Dir, target: &Policy) -> Result<()> {
+    let shown = || Policy::from_list(&dir.read_named("devices.list")?);
+    for rule in shown()?.transition(target) {
+        let file = if rule.allow {
+            "devices.allow"
+        } else {
+            "devices.deny"
+        };
+        dir.write_named(file, &rule.to_string())?;
+    }
+    let now = shown()?;
+    let matches = if target.default_allow {
+        now.default_allow
+    } else {
+        now == *target
+    };
+    ensure!(
+        matches,
+        "`{dir}/devices.list` does not show the rules that were written"
+    );
+    Ok(())
+}
+
+/// In a user namespace device rules can not be changed, and need not be: devices can not be made or opened there
+/// beyond what the outside allows.
+fn tolerate_user_namespace(result: Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.downcast_ref() == Some(&Errno::EPERM) && in_user_namespace() => Ok(()),
+        result => result,
+    }
+}
+
+/// The initial user namespace maps all 32 bits of ids onto themselves. Looked at only after a refusal.
+fn in_user_namespace() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_ascii_whitespace().ne(["0", "0", "4294967295"]))
+}

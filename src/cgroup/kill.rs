@@ -1,0 +1,68 @@
+//! Signals to every process of a container: by the kernel in one step where it can, otherwise one by one.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use nix::sys::signal::Signal;
+
+use super::procs::{self, Backoff, Deadline};
+use super::{Cgroup, Kind};
+
+/// Longest that a kill goes on against processes that keep forking or do not die.
+const LIMIT: Duration = Duration::from_secs(10);
+
+impl Cgroup {
+    /// Signals every process. SIGKILL reaches frozen ones too and, where the kernel can not do it in one step, goes on
+    /// until the cgroup is empty; after any kill of frozen processes the cgroup may be left thawed.
+    pub(crate) fn kill_all(&self, signal: Signal) -> Result<()> {
+        match (&self.0, signal) {
+            (Kind::V2(c), Signal::SIGKILL) if c.kill()? => Ok(()),
+            (_, Signal::SIGKILL) => self.kill_until_empty(),
+            _ => self.signal_frozen(signal),
+        }
+    }
+
+    /// Frozen, nothing can fork away from its signal and no pid can be used again. A cgroup that was frozen before
+    /// stays so.
+    fn signal_frozen(&self, signal: Signal) -> Result<()> {
+        if self.is_frozen()? {
+            return procs::signal_each(&self.pids()?, signal);
+        }
+        // Without a freezer the signals are still worth sending.
+        let frozen = self.freeze().is_ok();
+        let result = self
+            .pids()
+            .and_then(|pids| procs::signal_each(&pids, signal));
+        if frozen {
+            self.thaw()?;
+        }
+        result
+    }
+
+    fn kill_until_empty(&self) -> Result<()> {
+        let mut backoff = Backoff::new(Deadline::after(LIMIT));
+        let mut signalled: Vec<i32> = Vec::new();
+        loop {
+            let pids = self.pids()?;
+            if pids.is_empty() {
+                return Ok(());
+            }
+            // Freezing again what is already dying would only hold it up.
+            if pids.iter().any(|pid| !signalled.contains(pid)) {
+                self.signal_frozen(Signal::SIGKILL)?;
+                // Only a thawed process can die on v1.
+                if self.is_frozen()? {
+                    self.thaw()?;
+                }
+                signalled = pids;
+            }
+            if !backoff.wait() {
+                let left = procs::describe(&self.pids()?);
+                bail!(
+                    "processes do not die within {} s of SIGKILL: {left}",
+                    LIMIT.as_secs()
+                );
+            }
+        }
+    }
+}

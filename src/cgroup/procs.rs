@@ -1,0 +1,201 @@
+//! The processes of a cgroup tree: list them, signal them, wait for them to go, put one in. For both versions.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use nix::errno::Errno;
+use nix::poll::{PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpid};
+
+use super::dir::{Dir, is_gone};
+
+/// Every process in the cgroup and below it. A cgroup that vanishes meanwhile has none.
+pub(crate) fn pids(dir: &Dir) -> Result<Vec<i32>> {
+    let mut out = Vec::new();
+    collect(dir, &mut out).with_context(|| format!("list processes of cgroup `{dir}`"))?;
+    out.sort_unstable();
+    out.dedup();
+    Ok(out)
+}
+
+fn collect(dir: &Dir, out: &mut Vec<i32>) -> nix::Result<()> {
+    let text = match dir.read("cgroup.procs") {
+        // A threaded cgroup lists threads only.
+        Err(Errno::EOPNOTSUPP) => dir.read("cgroup.threads"),
+        result => result,
+    };
+    match text {
+        Ok(text) => out.extend(text.lines().filter_map(|l| l.parse::<i32>().ok())),
+        Err(errno) if is_gone(errno) => return Ok(()),
+        Err(errno) => return Err(errno),
+    }
+    let children = match dir.children() {
+        Err(errno) if is_gone(errno) => return Ok(()),
+        result => result?,
+    };
+    for name in children {
+        match dir.below(&name) {
+            Ok(child) => collect(&child, out)?,
+            Err(errno) if is_gone(errno) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Signals each process. One that is gone already is as good as signalled.
+pub(crate) fn signal_each(pids: &[i32], signal: Signal) -> Result<()> {
+    for &pid in pids {
+        match kill(Pid::from_raw(pid), signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => {
+                return Err(errno).with_context(|| format!("send {signal} to process {pid}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Kills what is left in a cgroup that is being removed. Never the runtime itself: somebody may have put it there.
+pub(crate) fn kill_left_over(dir: &Dir) -> Result<()> {
+    let left = pids(dir)?;
+    if left.contains(&getpid().as_raw()) {
+        return Ok(());
+    }
+    if dir.write("cgroup.kill", "1").is_ok() {
+        return Ok(());
+    }
+    signal_each(&left, Signal::SIGKILL)
+}
+
+/// Puts a process into a cgroup.
+pub(crate) fn attach(dir: &Dir, pid: Pid) -> Result<()> {
+    let mut result = Err(Errno::EINVAL);
+    for _ in 0..5 {
+        result = dir.write("cgroup.procs", &pid.to_string());
+        // EINVAL: the process is so new that the scheduler has not seen it yet.
+        if result != Err(Errno::EINVAL) {
+            break;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    result.with_context(|| format!("error adding pid {pid} to {dir}/cgroup.procs"))
+}
+
+/// Names processes for a message: pid, command, state. D is the one that explains an unkillable container.
+pub(crate) fn describe(pids: &[i32]) -> String {
+    const SHOWN: usize = 5;
+    let one = |pid: &i32| match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => {
+            let command = stat.split_once('(').and_then(|(_, r)| r.rsplit_once(')'));
+            let (command, rest) = command.unwrap_or(("?", " ?"));
+            let state = rest.split_whitespace().next().unwrap_or("?");
+            format!("{pid} ({}, state {state})", command.escape_debug())
+        }
+        Err(_) => pid.to_string(),
+    };
+    let mut text = pids
+        .iter()
+        .take(SHOWN)
+        .map(one)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if pids.len() > SHOWN {
+        text += " and ";
+        text += &(pids.len() - SHOWN).to_string();
+        text += " more";
+    }
+    text
+}
+
+/// Longest wait for a freeze.
+pub(crate) const FREEZE_LIMIT: Duration = Duration::from_secs(10);
+
+pub(crate) fn did_not_freeze(dir: &Dir) -> anyhow::Error {
+    let pids = pids(dir).unwrap_or_default();
+    anyhow!(
+        "cgroup `{dir}` did not freeze within {} s: {}",
+        FREEZE_LIMIT.as_secs(),
+        describe(&pids)
+    )
+}
+
+/// A point in time that waits end at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline(Instant);
+
+impl Deadline {
+    pub(crate) fn after(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+
+    pub(crate) fn left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
+    pub(crate) fn is_over(self) -> bool {
+        self.left().is_zero()
+    }
+}
+
+/// Waits between tries where nothing can be polled: from 1 ms doubling to 100 ms, never past the deadline.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    next: Duration,
+    until: Deadline,
+}
+
+impl Backoff {
+    pub(crate) fn new(until: Deadline) -> Self {
+        Self {
+            next: Duration::from_millis(1),
+            until,
+        }
+    }
+
+    /// False when the time is over, without waiting.
+    pub(crate) fn wait(&mut self) -> bool {
+        if self.until.is_over() {
+            return false;
+        }
+        sleep(self.next.min(self.until.left()));
+        self.next = (self.next * 2).min(Duration::from_millis(100));
+        true
+    }
+}
+
+/// At least a millisecond's rest; a signal ends it early, which every caller's loop stands.
+pub(crate) fn sleep(time: Duration) {
+    let _ = poll(&mut [], timeout(time));
+}
+
+/// A poll timeout, rounded up so that a rest of less than a millisecond does not become a busy loop.
+pub(crate) fn timeout(time: Duration) -> PollTimeout {
+    PollTimeout::try_from(time.max(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_process_is_described() {
+        let own = getpid().as_raw();
+        let text = describe(&[own]);
+        assert!(
+            text.starts_with(&format!("{own} (")) && text.contains("state "),
+            "{text}"
+        );
+        assert!(describe(&[own; 7]).ends_with("and 2 more"));
+    }
+
+    #[test]
+    fn backoff_ends() {
+        let mut backoff = Backoff::new(Deadline::after(Duration::from_millis(20)));
+        let start = Instant::now();
+        while backoff.wait() {}
+        assert!(start.elapsed() < Duration::from_secs(2));
+        assert!(start.elapsed() >= Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,307 @@
+//! A container's cgroup on a pure cgroup v2 host: made before the clone, so that clone3 can put the child straight
+//! into it; limits and the device program are set while the child works.
+mod convert;
+pub(crate) mod freeze;
+pub(crate) mod resources;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::detect::{self, own_unified};
+use super::devices::{self, Group};
+use super::dir::{Dir, is_gone, keyed};
+use super::path::{self, SubPaths, Wanted};
+use super::procs::Deadline;
+use super::record::{GroupRecord, Record};
+use super::tree::{self, Made};
+use super::write::write_all;
+use super::{Place, procs};
+use crate::plan::resources::{Memory, Resources};
+
+#[derive(Debug)]
+pub(crate) struct Unified {
+    mount: PathBuf,
+    /// Clean, below the mount.
+    path: String,
+    made: Vec<String>,
+    /// `None` once it is gone.
+    dir: Option<Dir>,
+    group: Group,
+}
+
+impl Unified {
+    pub(crate) fn create(mount: &Path, wanted: &Wanted, r: &Resources) -> Result<Self> {
+        resources::refuse_v1_only(r)?;
+        let path = match wanted {
+            Wanted::Absolute(path) => path.clone(),
+            // The runtime's own cgroup has processes, so its children could get no controllers: a sibling then.
+            Wanted::Relative(path) => path::join(path::split(&own_unified()?).0, path),
+        };
+        let root = Dir::mount(mount)?;
+        let mut made = Made::new(&root);
+        let dir = made.make(&path)?;
+        let group = if made.is_new(&path) {
+            Group::Fresh
+        } else {
+            Group::Found
+        };
+        check_usable(&dir)?;
+        let needed = resources::controllers(r);
+        check_type(&root, &dir, &path, &needed)?;
+        enable(&root, &path, &needed)?;
+        let made = made.keep();
+        Ok(Self {
+            mount: mount.to_owned(),
+            path,
+            made,
+            dir: Some(dir),
+            group,
+        })
+    }
+
+    pub(crate) fn open(record: &GroupRecord) -> Result<Self> {
+        let (mount, path) = (record.mount.clone(), path::clean(&record.path));
+        let dir = match Dir::mount(&mount)?.below(&path) {
+            Ok(dir) => Some(dir),
+            Err(errno) if is_gone(errno) => None,
+            Err(errno) => return Err(errno).with_context(|| format!("open {}", record.name())),
+        };
+        Ok(Self {
+            mount,
+            path,
+            made: record.made.clone(),
+            dir,
+            group: Group::Found,
+        })
+    }
+
+    pub(crate) fn to_record(&self) -> Record {
+        Record::V2(GroupRecord {
+            controllers: vec![String::new()],
+            mount: self.mount.clone(),
+            path: self.path.clone(),
+            made: self.made.clone(),
+        })
+    }
+
+    pub(crate) fn dir(&self) -> Option<&Dir> {
+        self.dir.as_ref()
+    }
+
+    pub(crate) fn place(&self, pid: Pid) -> Result<()> {
+        procs::attach(self.live()?, pid)
+    }
+
+    fn live(&self) -> Result<&Dir> {
+        let name = || format!("cgroup `{}/{}`", self.mount.display(), self.path);
+        self.dir.as_ref().ok_or(Errno::ENOENT).with_context(name)
+    }
+
+    pub(crate) fn apply_limits(&self, r: &Resources) -> Result<()> {
+        let dir = self.live()?;
+        let list = resources::writes(r)?;
+        let unified = resources::unified(r);
+        if list.is_empty() && unified.is_empty() {
+            return Ok(());
+        }
+        // After an update more controllers may be needed than at create.
+        if self.group == Group::Found {
+            enable(
+                &Dir::mount(&self.mount)?,
+                &self.path,
+                &resources::controllers(r),
+            )?;
+        }
+        check_memory_usage(dir, &r.memory)?;
+        write_all(dir, &list)?;
+        write_all(dir, &unified)
+    }
+
+    pub(crate) fn apply_devices(&self, r: &Resources) -> Result<()> {
+        devices::set_v2(self.live()?, r, self.group)
+    }
+
+    pub(crate) fn for_exec(&self, sub: &SubPaths) -> Result<Place> {
+        let sub = match sub {
+            SubPaths::Own => "",
+            SubPaths::All(sub) => sub,
+            SubPaths::Each(_) => bail!(
+                "exec --cgroup: cgroup v2 has one hierarchy, so no CONTROLLER: before the path"
+            ),
+        };
+        let path = path::sub(&self.path, sub)?;
+        let root = Dir::mount(&self.mount)?;
+        let dir = root
+            .below(&path)
+            .with_context(|| format!("error adding pid to {root}/{path}/cgroup.procs"))?;
+        Ok(Place::by_clone(dir))
+    }
+
+    /// Where init is now: a container that made sub-cgroups and enabled controllers for them has no place for
+    /// processes in its own cgroup (EBUSY), and init has moved down.
+    pub(crate) fn beside_init(&self, init: Pid) -> Result<Place> {
+        let path = detect::unified_path(&format!("/proc/{init}/cgroup"))?;
+        let root = Dir::mount(&self.mount)?;
+        let dir = root
+            .below(&path)
+            .with_context(|| format!("open cgroup `{root}/{path}` of process {init}"))?;
+        Ok(Place::by_clone(dir))
+    }
+
+    pub(crate) fn freeze(&self) -> Result<()> {
+        freeze::freeze(self.live()?)
+    }
+
+    pub(crate) fn thaw(&self) -> Result<()> {
+        freeze::thaw(self.live()?)
+    }
+
+    pub(crate) fn is_frozen(&self) -> Result<bool> {
+        self.dir.as_ref().map_or(Ok(false), freeze::is_frozen)
+    }
+
+    /// SIGKILL to all. True: done by the kernel at once, frozen or not. False: the caller has to do it one by one.
+    pub(crate) fn kill(&self) -> Result<bool> {
+        let Some(dir) = &self.dir else {
+            return Ok(true);
+        };
+        match dir.write("cgroup.kill", "1") {
+            Ok(()) => Ok(true),
+            // Before 5.14 there is no such file, and a threaded cgroup does not take it.
+            Err(Errno::EOPNOTSUPP) => Ok(false),
+            Err(Errno::ENOENT) if dir.has("cgroup.procs") => Ok(false),
+            Err(errno) if is_gone(errno) => Ok(true),
+            Err(errno) => Err(errno).with_context(|| format!("write `1` to `{dir}/cgroup.kill`")),
+        }
+    }
+
+    pub(crate) fn remove(&self, until: Deadline) -> Result<()> {
+        tree::remove(&Dir::mount(&self.mount)?, &self.path, until)
+    }
+
+    pub(crate) fn oom_kill_count(&self) -> Result<u64> {
+        let Some(dir) = &self.dir else { return Ok(0) };
+        match dir.read("memory.events") {
+            Ok(text) => Ok(keyed(&text, "oom_kill").unwrap_or(0)),
+            Err(errno) if is_gone(errno) => Ok(0),
+            Err(errno) => Err(errno).with_context(|| format!("read `{dir}/memory.events`")),
+        }
+    }
+}
+
+/// A cgroup that is in use or frozen would share its limits or hang the child.
+fn check_usable(dir: &Dir) -> Result<()> {
+    let events = dir.read_short("cgroup.events")?;
+    // Shows an ancestor's freezing too.
+    ensure!(
+        keyed(&events, "frozen") != Some(1),
+        "container's cgroup `{dir}` unexpectedly frozen"
+    );
+    if keyed(&events, "populated") == Some(1) {
+        let count = procs::pids(dir)?.len();
+        bail!("container's cgroup `{dir}` is not empty: {count} process(es) found");
+    }
+    Ok(())
+}
+
+/// Below a cgroup with processes a new one is `domain invalid`: nothing can be put in until it is made threaded, and
+/// then only some controllers work.
+fn check_type(root: &Dir, dir: &Dir, path: &str, needed: &[(String, String)]) -> Result<()> {
+    let kind = dir.read_short("cgroup.type")?;
+    let kind = kind.trim();
+    if kind == "domain" {
+        return Ok(());
+    }
+    if let Some((controller, field)) = needed.iter().find(|(c, _)| resources::is_domain_only(c)) {
+        bail!(
+            "{field}: {controller} controller: cgroup `{dir}` is in {kind} mode, which it can not limit"
+        );
+    }
+    if kind == "domain invalid" {
+        for ancestor in path::ancestors(path).chain([path]) {
+            let dir = root
+                .below(ancestor)
+                .with_context(|| format!("open cgroup `{root}/{ancestor}`"))?;
+            if dir.read_short("cgroup.type")?.trim() == "domain invalid" {
+                dir.write_named("cgroup.type", "threaded")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes the needed controllers available in the container's cgroup: each ancestor must pass them on.
+fn enable(root: &Dir, path: &str, needed: &[(String, String)]) -> Result<()> {
+    if needed.is_empty() {
+        return Ok(());
+    }
+    let (parent, _) = path::split(path);
+    let parent_dir = root
+        .below(parent)
+        .with_context(|| format!("open cgroup `{root}/{parent}`"))?;
+    let passed = words(&parent_dir.read_short("cgroup.subtree_control")?);
+    if needed
+        .iter()
+        .all(|(controller, _)| passed.contains(controller))
+    {
+        return Ok(());
+    }
+    let available = words(&root.read_short("cgroup.controllers")?);
+    if let Some((controller, field)) = needed.iter().find(|(c, _)| !available.contains(c)) {
+        bail!(
+            "{field}: the {controller} controller is not available in cgroup v2 on this host \
+             (`{root}/cgroup.controllers` does not list it: disabled, or in use by cgroup v1)"
+        );
+    }
+    for ancestor in std::iter::once("").chain(path::ancestors(path)) {
+        let dir = root
+            .below(ancestor)
+            .with_context(|| format!("open cgroup `{root}/{ancestor}`"))?;
+        let passed = words(&dir.read_short("cgroup.subtree_control")?);
+        for (controller, field) in needed.iter().filter(|(c, _)| !passed.contains(c)) {
+            let reason = |errno| match errno {
+                Errno::EBUSY => " (it has processes of its own)",
+                Errno::ENOENT => " (its own parent does not pass it on)",
+                _ => "",
+            };
+            dir.write("cgroup.subtree_control", &format!("+{controller}")).map_err(|errno| {
+                let hint = reason(errno);
+                anyhow::anyhow!(errno).context(format!(
+                    "{field}: enable the {controller} controller in `{dir}/cgroup.subtree_control`{hint}"
+                ))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn words(text: &str) -> BTreeSet<String> {
+    text.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+/// memory.max below what is in use would start the OOM killer instead of failing; who asks to be told, is.
+fn check_memory_usage(dir: &Dir, memory: &Memory) -> Result<()> {
+    if !memory.check_before_update {
+        return Ok(());
+    }
+    let Some(usage) = dir
+        .read("memory.current")
+        .ok()
+        .and_then(|t| t.trim().parse::<i64>().ok())
+    else {
+        return Ok(());
+    };
+    for (name, field, limit) in [
+        ("memory+swap limit", "swap", memory.swap),
+        ("memory limit", "limit", memory.limit),
+    ] {
+        if let Some(limit) = limit.filter(|&l| l > 0 && l <= usage) {
+            bail!("linux.resources.memory.{field}: rejecting {name} {limit} <= usage {usage}");
+        }
+    }
+    Ok(())
+}
