@@ -1,0 +1,183 @@
+//! Device nodes and links in the container's /dev (security.md D1). Called by `prepare` after the mounts, so what the
+//! config mounted at the place of a node stays. Everything by descriptor: a hostile `dev` leads nowhere but into the
+//! container's root, and what was there before is never trusted, opened or given other rights.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, makedev, mknodat};
+use nix::unistd::{UnlinkatFlags, fchownat, symlinkat, unlinkat};
+
+use super::sources::Sources;
+use super::{DIR_MODE, FILE_MODE};
+use crate::fs::inroot::{self, Links};
+use crate::plan::devices::{LINKS, Node, NodeKind};
+use crate::plan::rootfs::{MountNamespace, RootfsPlan};
+use crate::sys::mount::{Attr, Depth, attach, chmod_by_fd, clone_tree, is_mount_root, set_attr};
+
+pub(super) fn make_all(
+    nodes: &[Node],
+    plan: &RootfsPlan,
+    root: BorrowedFd<'_>,
+    sources: &mut Sources,
+) -> Result<()> {
+    let dev = inroot::mkdir_all(root, Path::new("/dev"), DIR_MODE, Links::Follow)
+        .context("open `/dev`")?;
+    for node in nodes {
+        make_one(node, plan, root, dev.as_fd(), sources)
+            .with_context(|| format!("{} `{}`", node.label, node.path.display()))?;
+    }
+    links(root, dev.as_fd())
+}
+
+fn make_one(
+    node: &Node,
+    plan: &RootfsPlan,
+    root: BorrowedFd<'_>,
+    dev: BorrowedFd<'_>,
+    sources: &mut Sources,
+) -> Result<()> {
+    let other;
+    let (dir, name) = if node.path.parent() == Some(Path::new("/dev")) {
+        (dev, node.path.file_name().unwrap_or_default())
+    } else {
+        let (parent, name) =
+            inroot::parent(root, &node.path, DIR_MODE).context("open its directory")?;
+        other = parent;
+        (other.as_fd(), name)
+    };
+    let own_mounts = plan.namespaces.mount == MountNamespace::New;
+    if plan.namespaces.user && own_mounts && node.kind != NodeKind::Fifo {
+        return bind(&sources.next()?, dir, name);
+    }
+    match make_node(node, dir, name)? {
+        Made::Yes => Ok(()),
+        // Root without CAP_MKNOD, in a container itself.
+        Made::NotPermitted if own_mounts && node.kind != NodeKind::Fifo => {
+            bind(&host_node(node)?, dir, name)
+        }
+        Made::NotPermitted => Err(Errno::EPERM).context("mknod"),
+    }
+}
+
+enum Made {
+    Yes,
+    NotPermitted,
+}
+
+fn type_of(kind: NodeKind) -> SFlag {
+    match kind {
+        NodeKind::Char => SFlag::S_IFCHR,
+        NodeKind::Block => SFlag::S_IFBLK,
+        NodeKind::Fifo => SFlag::S_IFIFO,
+    }
+}
+
+/// Whether this is the very device, whatever its name.
+fn is_same(node: &Node, stat: &FileStat) -> bool {
+    stat.st_mode & libc::S_IFMT == type_of(node.kind).bits()
+        && (node.kind == NodeKind::Fifo || stat.st_rdev == makedev(node.major, node.minor))
+}
+
+fn make_node(node: &Node, dir: BorrowedFd<'_>, name: &OsStr) -> Result<Made> {
+    let mode = Mode::from_bits_truncate(node.mode);
+    let device = makedev(node.major, node.minor);
+    for _ in 0..2 {
+        match mknodat(dir, name, type_of(node.kind), mode, device) {
+            Ok(()) => {
+                set_rights(node, dir, name)?;
+                return Ok(Made::Yes);
+            }
+            Err(Errno::EPERM) => return Ok(Made::NotPermitted),
+            Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno).context("mknod"),
+        }
+        let existing = inroot::entry(dir, name).context("open what is there")?;
+        let stat = fstat(&existing).context("look at what is there")?;
+        // The device already, or a mount that the config wants there.
+        if is_same(node, &stat)
+            || is_mount_root(existing.as_fd()).context("look at what is there")?
+        {
+            return Ok(Made::Yes);
+        }
+        remove(dir, name)?;
+    }
+    Err(Errno::EEXIST).context("mknod")
+}
+
+fn remove(dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+    unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).context("remove what is there instead")
+}
+
+/// Owner and mode of the node just made, by the descriptor of it and only where they are not right yet.
+fn set_rights(node: &Node, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+    let made = inroot::entry(dir, name).context("open it again")?;
+    let stat = fstat(&made).context("look at it")?;
+    if !is_same(node, &stat) {
+        bail!("it was exchanged while it was being made");
+    }
+    if (stat.st_uid, stat.st_gid) != (node.uid, node.gid) {
+        let (uid, gid) = (Some(node.uid.into()), Some(node.gid.into()));
+        fchownat(&made, "", uid, gid, AtFlags::AT_EMPTY_PATH)
+            .with_context(|| format!("set its owner {}:{}", node.uid, node.gid))?;
+    }
+    if stat.st_mode & 0o7777 != node.mode {
+        chmod_by_fd(made.as_fd(), node.mode)
+            .with_context(|| format!("set its mode {:#o}", node.mode))?;
+    }
+    Ok(())
+}
+
+/// The host's node of the same path as a detached mount, verified to be the device that was asked for.
+pub(super) fn host_node(node: &Node) -> Result<OwnedFd> {
+    let open = || -> Result<OwnedFd> {
+        let tree =
+            clone_tree(AT_FDCWD, &node.path, Depth::Top).context("open the host's device")?;
+        let stat = fstat(&tree).context("look at the host's device")?;
+        if !is_same(node, &stat) {
+            bail!("the host's is not the device {}:{}", node.major, node.minor);
+        }
+        let private = Attr { propagation: libc::MS_PRIVATE, ..Attr::default() };
+        set_attr(tree.as_fd(), Depth::Top, private).context("detach it from the host")?;
+        Ok(tree)
+    };
+    open().with_context(|| format!("{} `{}`", node.label, node.path.display()))
+}
+
+fn bind(tree: &OwnedFd, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+    let existing = match inroot::entry(dir, name) {
+        Ok(fd) => Some(fd),
+        Err(Errno::ENOENT) => None,
+        Err(errno) => return Err(errno).context("open what is there"),
+    };
+    if let Some(existing) = existing {
+        if is_mount_root(existing.as_fd()).context("look at what is there")? {
+            return Ok(());
+        }
+        remove(dir, name)?;
+    }
+    let target = inroot::create_file(dir, name, FILE_MODE).context("make a file to mount on")?;
+    attach(tree.as_fd(), target.as_fd()).context("attach the host's device")
+}
+
+fn links(root: BorrowedFd<'_>, dev: BorrowedFd<'_>) -> Result<()> {
+    for (name, target) in LINKS {
+        inroot::symlink(dev, OsStr::new(name), target)
+            .with_context(|| format!("link `/dev/{name}`"))?;
+    }
+    let kcore = Path::new("/proc/kcore");
+    if inroot::open(root, kcore, OFlag::O_PATH, Links::Refuse).is_ok() {
+        inroot::symlink(dev, OsStr::new("core"), "/proc/kcore").context("link `/dev/core`")?;
+    }
+    match unlinkat(dev, "ptmx", UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        // The config has mounted one.
+        Err(Errno::EBUSY) => return Ok(()),
+        Err(errno) => return Err(errno).context("replace `/dev/ptmx`"),
+    }
+    symlinkat("pts/ptmx", dev, "ptmx").context("link `/dev/ptmx`")
+}

@@ -1,0 +1,144 @@
+//! Everything that happens to the container's file system, from a [`RootfsPlan`]. Called by init only:
+//!
+//! 1. [`Sources::open`] by the parent, before the clone: what only the host can open;
+//! 2. [`prepare`] in the new namespaces: propagation, root, mounts in their order, devices. The root is then a mount
+//!    at its host path, where hooks of the runtime and of createContainer find it;
+//! 3. [`Root::pivot`] makes it `/`; in between and after it init does the console and the cwd;
+//! 4. [`Root::finish`]: root propagation, read-only mounts and paths, masks, at last the read-only root.
+//!
+//! The one rule: after the root was opened, nothing in it is named by a string with a path of the host (security.md
+//! P1); a target is a descriptor, and a mount has its final attributes before anybody can see it (M1).
+
+mod cgroup;
+mod copy_up;
+mod devices;
+mod mask;
+mod mount;
+mod overlay;
+mod pivot;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use nix::sys::stat::{Mode, umask};
+
+use crate::plan::mounts::CgroupMounts;
+use crate::plan::rootfs::{MountNamespace, RootfsPlan};
+use crate::sys::mount::{Attr, Depth, set_attr};
+
+pub(crate) use pivot::RootChange;
+pub(crate) use sources::Sources;
+
+/// Directories made for mount points.
+const DIR_MODE: Mode = Mode::from_bits_truncate(0o755);
+/// Files made for mount points of files.
+const FILE_MODE: Mode = Mode::from_bits_truncate(0o644);
+
+/// The container's root: prepared, then pivoted into, then finished.
+pub(crate) struct Root {
+    /// O_PATH, the root directory of the root mount.
+    fd: OwnedFd,
+    /// tmpfs mounts that become read-only at the end: /dev still gets its console.
+    read_only_later: Vec<OwnedFd>,
+    /// The host's null device for masks (K1), taken while it could be reached.
+    null: Option<OwnedFd>,
+}
+
+/// Modes given to mkdir, mknod and open are meant as they stand while one of these lives.
+struct ZeroUmask(Mode);
+
+impl ZeroUmask {
+    fn new() -> Self {
+        Self(umask(Mode::empty()))
+    }
+}
+
+impl Drop for ZeroUmask {
+    fn drop(&mut self) {
+        umask(self.0);
+    }
+}
+
+/// Builds the container's file system. All namespaces are joined, the process is root in its user namespace.
+/// `cgroups` is needed where the plan has a cgroup mount.
+pub(crate) fn prepare(
+    plan: &RootfsPlan,
+    mut sources: Sources,
+    cgroups: Option<&CgroupMounts>,
+) -> Result<Root> {
+    let _umask = ZeroUmask::new();
+    let mut root = Root { fd: open_root(plan)?, read_only_later: Vec::new(), null: None };
+    for op in &plan.mounts {
+        let later = mount::carry_out(op, plan, root.fd.as_fd(), &mut sources, cgroups)
+            .with_context(|| format!("mounts[{}]: mount `{}`", op.index, op.destination.display()))?;
+        root.read_only_later.extend(later);
+    }
+    if let Some(nodes) = &plan.nodes {
+        devices::make_all(nodes, plan, root.fd.as_fd(), &mut sources)?;
+    }
+    if !plan.masked.is_empty() {
+        root.null = match sources.take_null() {
+            Some(null) => Some(null),
+            None => Some(mask::null_device().context("linux.maskedPaths")?),
+        };
+    }
+    Ok(root)
+}
+
+fn open_root(plan: &RootfsPlan) -> Result<OwnedFd> {
+    match plan.namespaces.mount {
+        MountNamespace::Foreign => pivot::open_directory(&plan.root),
+        MountNamespace::New => {
+            pivot::set_propagation(plan.propagation)?;
+            match &plan.overlay {
+                None => pivot::attach_root(plan),
+                Some(overlay) => overlay::attach_root(plan, overlay),
+            }
+        }
+    }
+    .with_context(|| format!("prepare root `{}`", plan.root.display()))
+}
+
+impl Root {
+    /// The root directory: after [`Root::pivot`] it is `/`. Further files in it are made below this descriptor.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Makes the prepared root `/` and the working directory.
+    pub(crate) fn pivot(&self, plan: &RootfsPlan, change: RootChange) -> Result<()> {
+        pivot::change_root(self.fd(), plan, change).context("change the root directory")
+    }
+
+    /// Takes away what the container must not write or see. The last thing done to its file system.
+    pub(crate) fn finish(self, plan: &RootfsPlan) -> Result<()> {
+        if plan.namespaces.mount == MountNamespace::Foreign {
+            return Ok(());
+        }
+        if let Some(propagation) = plan.propagation {
+            pivot::set_root_propagation(self.fd(), propagation)?;
+        }
+        let read_only = Attr { set: libc::MOUNT_ATTR_RDONLY, ..Attr::default() };
+        for mount in &self.read_only_later {
+            set_attr(mount.as_fd(), Depth::Top, read_only).context("make a tmpfs read-only")?;
+        }
+        for (index, path) in plan.read_only.iter().enumerate() {
+            mask::make_read_only(self.fd(), path)
+                .with_context(|| format!("linux.readonlyPaths[{index}]: `{}`", path.display()))?;
+        }
+        let mut masks = mask::Masks::new(self.null.as_ref().map(AsFd::as_fd));
+        for (index, path) in plan.masked.iter().enumerate() {
+            masks
+                .mask(self.fd(), path)
+                .with_context(|| format!("linux.maskedPaths[{index}]: `{}`", path.display()))?;
+        }
+        if plan.readonly {
+            set_attr(self.fd(), Depth::Top, read_only)
+                .context("root.readonly: make the root read-only")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,283 @@
+//! Carries out one [`MountOp`]: source descriptor, attributes, target descriptor, attach (security.md M1, P2).
+//! Called by `prepare` for each mount, and by `sources.rs` for the sources of binds.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Error, Result, bail};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::stat::{SFlag, fstat};
+
+use super::sources::Sources;
+use super::{DIR_MODE, FILE_MODE, cgroup, copy_up, overlay};
+use crate::fs::inroot::{self, Links};
+use crate::fs::procfs;
+use crate::plan::mounts::{CgroupMounts, Change, FsMount, MountKind, MountOp, Propagation, Special};
+use crate::plan::rootfs::{Namespaces, RootfsPlan};
+use crate::sys::mount::{
+    Attr, Depth, FsContext, MAX_STRING, attach, clone_tree, is_mount_root, set_attr,
+};
+
+/// Whether a copy of a mount made here will be attached in the namespaces of another user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Crossing {
+    None,
+    UserNamespace,
+}
+
+/// Makes the mount. Returns it where it is still to be made read-only at the end.
+pub(super) fn carry_out(
+    op: &MountOp,
+    plan: &RootfsPlan,
+    root: BorrowedFd<'_>,
+    sources: &mut Sources,
+    cgroups: Option<&CgroupMounts>,
+) -> Result<Option<OwnedFd>> {
+    match &op.kind {
+        MountKind::Bind { source, recursive } => {
+            let tree = if plan.namespaces.user {
+                sources.next()
+            } else {
+                clone_source(op, source, *recursive, Crossing::None)
+            }
+            .with_context(|| format!("source `{}`", source.display()))?;
+            bind(op, root, &tree)?;
+            Ok(None)
+        }
+        MountKind::Remount => remount(op, root).map(|()| None),
+        MountKind::Cgroup => cgroup::mount(op, plan, root, cgroups).map(|()| None),
+        MountKind::Fs(fs) => file_system(op, fs, plan, root),
+    }
+}
+
+/// A detached copy of a bind's source with the attributes of the plan. Path lookups of the source are the host's.
+pub(super) fn clone_source(
+    op: &MountOp,
+    source: &Path,
+    recursive: bool,
+    crossing: Crossing,
+) -> Result<OwnedFd> {
+    let depth = if recursive { Depth::Recursive } else { Depth::Top };
+    let tree = clone_tree(AT_FDCWD, source, depth).context("open")?;
+    if op.destination == Path::new("/proc")
+        && !procfs::is_proc_root(tree.as_fd()).context("look at the source")?
+    {
+        bail!("only a proc file system may be mounted at `/proc`");
+    }
+    if crossing == Crossing::UserNamespace {
+        // As the kernel does when it copies a mount namespace for another user: nothing flows back to the host.
+        let slave = Attr { propagation: libc::MS_SLAVE, ..Attr::default() };
+        set_attr(tree.as_fd(), Depth::Recursive, slave).context("make it a slave of the host")?;
+    }
+    apply(tree.as_fd(), op, op.top)?;
+    Ok(tree)
+}
+
+fn bind(op: &MountOp, root: BorrowedFd<'_>, tree: &OwnedFd) -> Result<()> {
+    let is_dir = inroot::file_type(tree.as_fd()).context("look at the source")? == SFlag::S_IFDIR;
+    let target = target(op, root, is_dir)?;
+    attach(tree.as_fd(), target.as_fd()).context("attach")
+}
+
+fn remount(op: &MountOp, root: BorrowedFd<'_>) -> Result<()> {
+    let target = inroot::open(root, &op.destination, OFlag::O_PATH, links(op))
+        .map_err(|errno| target_error(op, errno))?;
+    if !is_mount_root(target.as_fd()).context("look at the target")? {
+        bail!("remount: nothing is mounted there");
+    }
+    apply(target.as_fd(), op, op.top)
+}
+
+/// The attributes `top` for this mount, and what the plan says for the tree and the propagation, in as few calls as
+/// they take.
+pub(super) fn apply(mount: BorrowedFd<'_>, op: &MountOp, top: Change) -> Result<()> {
+    let single = match op.propagation[..] {
+        [one] => Some(one),
+        _ => None,
+    };
+    for (depth, change) in [(Depth::Top, top), (Depth::Recursive, op.tree)] {
+        let propagation = single.filter(|one| depth_of(*one) == depth).map_or(0, |one| one.kind);
+        let attr = Attr { set: change.set, clear: change.clear, propagation };
+        if attr != Attr::default() {
+            set_attr(mount, depth, attr).map_err(|errno| attr_error(errno, attr))?;
+        }
+    }
+    if single.is_none() {
+        for one in &op.propagation {
+            let attr = Attr { propagation: one.kind, ..Attr::default() };
+            set_attr(mount, depth_of(*one), attr).context("set the propagation")?;
+        }
+    }
+    Ok(())
+}
+
+fn depth_of(propagation: Propagation) -> Depth {
+    if propagation.recursive { Depth::Recursive } else { Depth::Top }
+}
+
+fn attr_error(errno: Errno, attr: Attr) -> Error {
+    let text = if errno == Errno::EPERM && attr.clear != 0 {
+        "set attributes (one that an option takes away is locked by the host)"
+    } else {
+        "set attributes"
+    };
+    Error::new(errno).context(text)
+}
+
+/// /proc and /sys, what is below /proc, and every proc and sysfs must not be reached through a link (P5).
+fn links(op: &MountOp) -> Links {
+    let kernel = matches!(&op.kind, MountKind::Fs(fs) if matches!(fs.special, Special::Proc | Special::Sysfs));
+    if kernel || op.destination.starts_with("/proc") || op.destination == Path::new("/sys") {
+        Links::Refuse
+    } else {
+        Links::Follow
+    }
+}
+
+/// The place to mount on, made where it is missing. Never inside of a read-only mount: those are so from the moment
+/// they are attached, the kernel refuses (M7).
+pub(super) fn target(op: &MountOp, root: BorrowedFd<'_>, is_dir: bool) -> Result<OwnedFd> {
+    let links = links(op);
+    let found = if is_dir {
+        inroot::mkdir_all(root, &op.destination, DIR_MODE, links)
+    } else {
+        inroot::ensure_file(root, &op.destination, FILE_MODE, links)
+    };
+    let target = found.map_err(|errno| target_error(op, errno))?;
+    if !op.destination.starts_with("/proc")
+        && procfs::is_proc(target.as_fd()).context("look at the target")?
+    {
+        bail!("the root file system leads the target into `/proc`");
+    }
+    Ok(target)
+}
+
+fn target_error(op: &MountOp, errno: Errno) -> Error {
+    let text = match (errno, links(op)) {
+        (Errno::ELOOP, Links::Refuse) => "the target must be a real directory, not a symbolic link",
+        (Errno::ENOTDIR, Links::Refuse) => "the target must be a directory",
+        (Errno::EROFS, _) => "the target does not exist and cannot be made",
+        _ => "open the target",
+    };
+    Error::new(errno).context(text)
+}
+
+fn file_system(
+    op: &MountOp,
+    fs: &FsMount,
+    plan: &RootfsPlan,
+    root: BorrowedFd<'_>,
+) -> Result<Option<OwnedFd>> {
+    if let Special::Tmpfs { copy_up } = fs.special {
+        return tmpfs(op, fs, copy_up, root);
+    }
+    let tree = match make(fs, op.top.set) {
+        Ok(tree) => tree,
+        Err(error) => instead(op, fs, plan.namespaces, error)?,
+    };
+    apply(tree.as_fd(), op, Change::default())?;
+    let target = target(op, root, true)?;
+    attach(tree.as_fd(), target.as_fd()).context("attach")?;
+    Ok(None)
+}
+
+/// A user namespace may not make a sysfs of a network namespace, nor a proc of a pid namespace, that is not its own;
+/// the host's is then what it would have shown.
+fn instead(op: &MountOp, fs: &FsMount, own: Namespaces, error: Error) -> Result<OwnedFd> {
+    let refused = own.user && error.downcast_ref::<Errno>() == Some(&Errno::EPERM);
+    let source = match fs.special {
+        Special::Sysfs if refused => "/sys",
+        Special::Proc if refused && !own.pid => "/proc",
+        Special::Proc if refused => {
+            return Err(error.context(
+                "a user namespace gets no new proc where parts of the host's `/proc` are covered",
+            ));
+        }
+        _ => return Err(error),
+    };
+    // With what is mounted below: the kernel does not show a user namespace what was covered. So the attributes are
+    // for all of it, above all read-only.
+    let tree = clone_tree(AT_FDCWD, Path::new(source), Depth::Recursive)
+        .with_context(|| format!("copy the host's `{source}`"))?;
+    let attr = Attr { set: op.top.set, ..Attr::default() };
+    set_attr(tree.as_fd(), Depth::Recursive, attr).context("set attributes")?;
+    Ok(tree)
+}
+
+/// A tmpfs takes the mode of the directory that it covers. It stays writable until the end, for what is mounted in it.
+fn tmpfs(
+    op: &MountOp,
+    fs: &FsMount,
+    copy_up: bool,
+    root: BorrowedFd<'_>,
+) -> Result<Option<OwnedFd>> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let existing = match inroot::open(root, &op.destination, flags, links(op)) {
+        Ok(fd) => Some(fd),
+        Err(Errno::ENOENT) => None,
+        Err(errno) => return Err(target_error(op, errno)),
+    };
+    let mut fs = fs.clone();
+    if let Some(existing) = &existing
+        && !fs.data.iter().any(|(key, _)| key == "mode")
+    {
+        let mode = fstat(existing).context("look at the target")?.st_mode & 0o7777;
+        fs.data.push(("mode".to_owned(), Some(format!("{mode:o}"))));
+    }
+    let target = target(op, root, true)?;
+    let tree = make(&fs, op.top.set & !libc::MOUNT_ATTR_RDONLY)?;
+    if copy_up && existing.is_some() {
+        copy_up::copy(target.as_fd(), tree.as_fd()).context("tmpcopyup")?;
+    }
+    apply(tree.as_fd(), op, Change::default())?;
+    attach(tree.as_fd(), target.as_fd()).context("attach")?;
+    Ok((op.top.set & libc::MOUNT_ATTR_RDONLY != 0).then_some(tree))
+}
+
+/// A new file system as a detached mount with these attributes.
+pub(super) fn make(fs: &FsMount, attrs: u64) -> Result<OwnedFd> {
+    let context = FsContext::open(&fs.fstype)
+        .with_context(|| format!("file system type `{}`", fs.fstype))?;
+    if let Some(source) = &fs.source {
+        set(&context, "source", Some(source))?;
+    }
+    for (key, value) in &fs.data {
+        let value = value.as_ref().map(OsStr::new);
+        match value {
+            Some(value) if fs.fstype == "overlay" && overlay::is_layer_option(key) => {
+                overlay::set_layer_option(&context, key, value)?;
+            }
+            _ => set(&context, key, value)?,
+        }
+    }
+    created(&context, attrs)
+}
+
+/// Creates the configured file system and mounts it, detached.
+pub(super) fn created(context: &FsContext, attrs: u64) -> Result<OwnedFd> {
+    context.create().map_err(|errno| explained(context, errno).context("create the file system"))?;
+    context.mount(attrs).map_err(|errno| explained(context, errno).context("mount the file system"))
+}
+
+/// One option of a file system.
+pub(super) fn set(context: &FsContext, key: &str, value: Option<&OsStr>) -> Result<()> {
+    let done = match value {
+        None => context.set_flag(key),
+        Some(value) if value.len() > MAX_STRING => {
+            bail!("option `{key}`: its value is longer than {MAX_STRING} bytes");
+        }
+        Some(value) => context.set_string(key, value),
+    };
+    done.map_err(|errno| explained(context, errno).context(format!("option `{key}`")))
+}
+
+/// The errno with what the kernel says about it, where it says something.
+fn explained(context: &FsContext, errno: Errno) -> Error {
+    let error = Error::new(errno);
+    match context.message() {
+        Some(message) => error.context(message),
+        None => error,
+    }
+}

@@ -1,0 +1,225 @@
+//! The root mount: propagation before it (security.md M2), attaching it, making it `/` (M3). Called by `mod.rs`.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::Mode;
+use nix::unistd::{chdir, chroot, fchdir, pivot_root};
+
+use super::mask;
+use crate::plan::mounts::Propagation;
+use crate::plan::rootfs::{MountNamespace, RootfsPlan};
+use crate::sys::mount::{Attr, Depth, attach, clone_tree, is_mount_root, set_attr};
+
+/// How the prepared root becomes `/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RootChange {
+    Pivot,
+    /// `--no-pivot`: for hosts whose root is a ramdisk, which cannot be pivoted away. Weaker.
+    Move,
+}
+
+fn propagate(kind: u64) -> Attr {
+    Attr { propagation: kind, ..Attr::default() }
+}
+
+/// A directory of the host by its path, as an O_PATH descriptor.
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, Mode::empty()).with_context(|| format!("open `{}`", path.display()))
+}
+
+fn is_shared(propagation: Option<Propagation>) -> bool {
+    propagation.is_some_and(|propagation| propagation.kind == libc::MS_SHARED)
+}
+
+/// Cuts the new namespace's mounts off from the host's, as far as the config lets it: before anything is mounted.
+pub(super) fn set_propagation(wanted: Option<Propagation>) -> Result<()> {
+    let (depth, kind) = match wanted {
+        Some(Propagation { kind: libc::MS_SHARED, recursive: false }) => {
+            (Depth::Top, libc::MS_SHARED)
+        }
+        Some(Propagation { kind: libc::MS_SHARED, recursive: true }) => {
+            (Depth::Recursive, libc::MS_SHARED)
+        }
+        Some(Propagation { kind: libc::MS_PRIVATE, recursive: true }) => {
+            (Depth::Recursive, libc::MS_PRIVATE)
+        }
+        // The others are for the root alone, or would keep it from being bound: they are set after the pivot.
+        _ => (Depth::Recursive, libc::MS_SLAVE),
+    };
+    let root = open_directory(Path::new("/"))?;
+    set_attr(root.as_fd(), depth, propagate(kind))
+        .context("set the propagation of the host's `/` (it must be a mount point)")
+}
+
+/// `linux.rootfsPropagation` for the container's own `/`. Its submounts have what their own options said.
+pub(super) fn set_root_propagation(root: BorrowedFd<'_>, wanted: Propagation) -> Result<()> {
+    let depth = match wanted {
+        Propagation { kind: libc::MS_UNBINDABLE, recursive: true } => Depth::Recursive,
+        _ => Depth::Top,
+    };
+    set_attr(root, depth, propagate(wanted.kind)).context("linux.rootfsPropagation: set it on `/`")
+}
+
+/// Makes the root directory a mount of its own, on itself.
+pub(super) fn attach_root(plan: &RootfsPlan) -> Result<OwnedFd> {
+    let root = open_directory(&plan.root)?;
+    isolate_parent(plan, root.as_fd())?;
+    let tree = clone_tree(root.as_fd(), Path::new(""), Depth::Recursive).context("bind it")?;
+    if is_shared(plan.propagation) {
+        set_attr(tree.as_fd(), Depth::Top, propagate(libc::MS_PRIVATE))
+            .context("make it private")?;
+    }
+    attach(tree.as_fd(), root.as_fd()).context("attach it")?;
+    Ok(tree)
+}
+
+/// Where mounts stay shared, the one that the root is attached to must not be: the kernel pivots into no root whose
+/// parent is shared, and attaching it would show it to the host.
+pub(super) fn isolate_parent(plan: &RootfsPlan, root: BorrowedFd<'_>) -> Result<()> {
+    if !is_shared(plan.propagation) {
+        return Ok(());
+    }
+    let mut at = root.try_clone_to_owned().context("dup")?;
+    while !is_mount_root(at.as_fd()).context("find the mount of the root")? {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        at = nix::fcntl::openat(&at, "..", flags, Mode::empty())
+            .context("find the mount of the root")?;
+    }
+    set_attr(at.as_fd(), Depth::Top, propagate(libc::MS_PRIVATE))
+        .context("make its parent private")
+}
+
+pub(super) fn change_root(
+    root: BorrowedFd<'_>,
+    plan: &RootfsPlan,
+    change: RootChange,
+) -> Result<()> {
+    match (plan.namespaces.mount, change) {
+        (MountNamespace::Foreign, _) => enter(root),
+        (MountNamespace::New, RootChange::Pivot) => pivot(root, plan),
+        (MountNamespace::New, RootChange::Move) => move_root(root, plan),
+    }
+}
+
+fn enter(root: BorrowedFd<'_>) -> Result<()> {
+    fchdir(root).context("fchdir to the root")?;
+    chroot(".").context("chroot")?;
+    chdir("/").context("chdir `/`")
+}
+
+fn pivot(root: BorrowedFd<'_>, plan: &RootfsPlan) -> Result<()> {
+    let old = open_directory(Path::new("/"))?;
+    fchdir(root).context("fchdir to the root")?;
+    // The old root is put on top of the new one, so no directory is made for it.
+    pivot_root(".", ".").context("pivot_root (a ramdisk as root needs `--no-pivot`)")?;
+    fchdir(&old).context("fchdir to the old root")?;
+    if is_shared(plan.propagation) {
+        // Or the host would lose the mounts that go away here.
+        set_attr(old.as_fd(), Depth::Recursive, propagate(libc::MS_SLAVE))
+            .context("make the old root a slave")?;
+    }
+    umount2(".", MntFlags::MNT_DETACH).context("umount the old root")?;
+    chdir("/").context("chdir `/`")
+}
+
+/// The old root stays below the new one. What would be worth going back for goes first: the host's proc and sysfs.
+fn move_root(root: BorrowedFd<'_>, plan: &RootfsPlan) -> Result<()> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo")
+        .context("read `/proc/self/mountinfo`")?;
+    for path in kernel_mounts(&table, &plan.root).iter().rev() {
+        hide(path).with_context(|| format!("hide the host's `{}`", path.display()))?;
+    }
+    let slash = open_directory(Path::new("/"))?;
+    fchdir(root).context("fchdir to the root")?;
+    attach(root, slash.as_fd()).context("move the root to `/`")?;
+    chroot(".").context("chroot")?;
+    chdir("/").context("chdir `/`")
+}
+
+fn hide(path: &Path) -> Result<()> {
+    let mount = match open_directory(path) {
+        Ok(mount) => mount,
+        // It went with the one that it was below of.
+        Err(error) if error.downcast_ref::<Errno>() == Some(&Errno::ENOENT) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !is_mount_root(mount.as_fd()).context("look at it")? {
+        return Ok(());
+    }
+    set_attr(mount.as_fd(), Depth::Recursive, propagate(libc::MS_PRIVATE))
+        .context("make it private")?;
+    match umount2(path, MntFlags::MNT_DETACH) {
+        // Locked in a user namespace: it can only be covered.
+        Err(Errno::EINVAL | Errno::EPERM) => {
+            let empty = mask::empty_directory()?;
+            attach(empty.as_fd(), mount.as_fd()).context("cover it")
+        }
+        other => other.context("umount"),
+    }
+}
+
+/// Where whole proc and sysfs file systems are mounted, other than below the container's root.
+fn kernel_mounts(table: &str, root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for line in table.lines() {
+        let Some((front, back)) = line.split_once(" - ") else {
+            continue;
+        };
+        let mut fields = front.split(' ').skip(3);
+        let (Some(top), Some(point)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        let fstype = back.split(' ').next().unwrap_or_default();
+        let point = unescape(point);
+        if matches!(fstype, "proc" | "sysfs") && top == "/" && !point.starts_with(root) {
+            found.push(point);
+        }
+    }
+    found
+}
+
+/// Blanks, tabs, newlines and backslashes are written as three octal digits there.
+fn unescape(text: &str) -> PathBuf {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let code = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) if first == b'\\' => {
+                out.push(byte);
+                rest = tail.get(3..).unwrap_or_default();
+            }
+            _ => {
+                out.push(first);
+                rest = tail;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_whole_proc_and_sysfs_of_the_host() {
+        let table = "22 27 0:21 / /proc rw,relatime - proc proc rw\n\
+            23 27 0:22 / /sys rw shared:3 - sysfs sysfs rw\n\
+            24 27 0:22 /fs /mnt rw - sysfs sysfs rw\n\
+            25 27 0:21 / /c/rootfs/proc rw - proc proc rw\n\
+            26 27 0:21 / /odd\\040name\\134 rw - proc proc rw\n\
+            27 1 254:0 / / rw - ext4 /dev/vda rw\n\
+            nonsense\n";
+        let got = kernel_mounts(table, Path::new("/c/rootfs"));
+        assert_eq!(got, ["/proc", "/sys", "/odd name\\"].map(PathBuf::from));
+    }
+}

@@ -1,0 +1,131 @@
+//! What only the host can open, taken before a user namespace is entered: there the mapped root may not be able to
+//! walk to a volume, and no longer owns the host's devices. Called by the parent; read by `mount.rs` and `devices.rs`
+//! in the order of the plan, which is the order here.
+//!
+//! The mounts wait in a socket pair as messages, not as descriptors of the process: a config with thousands of mounts
+//! works under a small limit of open files (M6). Without a user namespace nothing is opened here, because the child
+//! still reaches the host's paths until it pivots.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+
+use super::{devices, mask, mount};
+use crate::plan::devices::NodeKind;
+use crate::plan::mounts::MountKind;
+use crate::plan::rootfs::{MountNamespace, RootfsPlan};
+use crate::sys::scm;
+
+/// Room for the messages; the kernel grants twice its `wmem_max` at most.
+const BUFFER: usize = 1 << 20;
+
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    queue: Option<OwnedFd>,
+    /// Received and not yet used.
+    pending: VecDeque<OwnedFd>,
+    null: Option<OwnedFd>,
+}
+
+impl Sources {
+    /// Opens them. Drop it in the parent after the clone; the child hands it to [`super::prepare`].
+    pub(crate) fn open(plan: &RootfsPlan) -> Result<Self> {
+        if !plan.namespaces.user || plan.namespaces.mount == MountNamespace::Foreign {
+            return Ok(Self::default());
+        }
+        let null = if plan.masked.is_empty() {
+            None
+        } else {
+            Some(mask::null_device().context("linux.maskedPaths")?)
+        };
+        let mut sender = Sender::new()?;
+        for op in &plan.mounts {
+            if let MountKind::Bind { source, recursive } = &op.kind {
+                let tree = mount::clone_source(op, source, *recursive, mount::Crossing::UserNamespace)
+                    .with_context(|| format!("mounts[{}]: source `{}`", op.index, source.display()))?;
+                sender.push(tree)?;
+            }
+        }
+        for node in plan.nodes.iter().flatten().filter(|node| node.kind != NodeKind::Fifo) {
+            sender.push(devices::host_node(node)?)?;
+        }
+        Ok(Self { queue: sender.finish()?, pending: VecDeque::new(), null })
+    }
+
+    /// The next mount of the plan's order.
+    pub(super) fn next(&mut self) -> Result<OwnedFd> {
+        if self.pending.is_empty()
+            && let Some(queue) = &self.queue
+        {
+            self.pending.extend(scm::recv_fds(queue.as_fd()).context("receive the next source")?);
+        }
+        match self.pending.pop_front() {
+            Some(fd) => Ok(fd),
+            None => bail!("the source was not opened before the user namespace was entered"),
+        }
+    }
+
+    pub(super) fn take_null(&mut self) -> Option<OwnedFd> {
+        self.null.take()
+    }
+}
+
+struct Sender {
+    ends: Option<(OwnedFd, OwnedFd)>,
+    batch: Vec<OwnedFd>,
+    batch_size: usize,
+}
+
+impl Sender {
+    fn new() -> Result<Self> {
+        // A quarter of the limit of open files at once, on both sides.
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit `RLIMIT_NOFILE`")?;
+        let quarter = usize::try_from(soft / 4).unwrap_or(scm::MAX_FDS);
+        Ok(Self { ends: None, batch: Vec::new(), batch_size: quarter.clamp(1, scm::MAX_FDS) })
+    }
+
+    fn push(&mut self, fd: OwnedFd) -> Result<()> {
+        self.batch.push(fd);
+        if self.batch.len() >= self.batch_size {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let ends = match self.ends.take() {
+            Some(ends) => ends,
+            None => pair().context("make a socket pair for the sources of mounts")?,
+        };
+        let sent = scm::send_fds(ends.0.as_fd(), &self.batch);
+        self.ends = Some(ends);
+        match sent {
+            Ok(()) => self.batch.clear(),
+            Err(errno @ (Errno::EAGAIN | Errno::ETOOMANYREFS)) => {
+                return Err(errno).context("mounts: more than can be handed to a user namespace");
+            }
+            Err(errno) => return Err(errno).context("queue the sources of mounts"),
+        }
+        Ok(())
+    }
+
+    /// The receiving end; the sending one is closed, so a reader meets the end instead of waiting.
+    fn finish(mut self) -> Result<Option<OwnedFd>> {
+        self.flush()?;
+        Ok(self.ends.take().map(|(_, receiver)| receiver))
+    }
+}
+
+fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let ends = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+    setsockopt(&ends.0, sockopt::SndBuf, &BUFFER)?;
+    Ok(ends)
+}
