@@ -4,6 +4,7 @@
 mod error;
 mod plan;
 mod proto;
+mod seccomp;
 #[allow(unsafe_code)]
 mod sys;
 

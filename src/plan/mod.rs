@@ -2,3 +2,4 @@
 pub(crate) mod host;
 pub(crate) mod namespaces;
 pub(crate) mod process;
+pub(crate) mod seccomp;

@@ -4,6 +4,7 @@
 pub(crate) mod clone;
 pub(crate) mod keyring;
 pub(crate) mod process;
+pub(crate) mod seccomp;
 
 use nix::errno::Errno;
 
