@@ -17,14 +17,14 @@ pub(crate) fn install(program: &Program) -> Result<Option<OwnedFd>> {
     if loaded.as_ref().err() == Some(&Errno::EINVAL) && program.optional_flags != 0 {
         loaded = sys::seccomp::set_filter(&program.filter, program.flags & !program.optional_flags);
     }
-    loaded.with_context(|| match loaded_hint(program) {
+    loaded.with_context(|| match demanded(program) {
         Some(hint) => format!("load the seccomp filter ({hint})"),
         None => "load the seccomp filter".to_owned(),
     })
 }
 
 /// What the kernel may lack, when it was asked for more than a plain filter.
-fn loaded_hint(program: &Program) -> Option<String> {
+fn demanded(program: &Program) -> Option<String> {
     let required = program.flags & !program.optional_flags;
     (required != 0).then(|| format!("flags {required:#x}"))
 }
