@@ -22,6 +22,8 @@ mod seccomp;
 mod spec;
 #[allow(unsafe_code)]
 mod sys;
+#[cfg(test)]
+mod testing;
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {

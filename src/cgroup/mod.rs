@@ -17,12 +17,12 @@ mod v2;
 mod write;
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use nix::unistd::Pid;
 
+use crate::plan::mounts::CgroupMounts;
 use crate::plan::resources::Resources;
 use detect::Layout;
 use dir::Dir;
@@ -38,28 +38,6 @@ pub(crate) struct Cgroup(Kind);
 enum Kind {
     V2(v2::Unified),
     V1(v1::Legacy),
-}
-
-/// What /sys/fs/cgroup is made of inside the container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum CgroupMounts {
-    V2,
-    /// One for each hierarchy that the host has mounted, hybrid's v2 one with an empty `subsystem`.
-    V1(Vec<CgroupMount>),
-}
-
-/// One hierarchy of a v1 host as the container sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CgroupMount {
-    /// Mount option: `cpu,cpuacct`, `name=systemd`; empty for the v2 hierarchy of a hybrid host.
-    pub(crate) subsystem: String,
-    /// Last name of the host's mount point, the directory's name in the container too. Where it is not the subsystem
-    /// itself (`cpu,cpuacct`), the single controllers are links to it.
-    pub(crate) name: String,
-    /// The host's mount point; without a cgroup namespace `mount`/`path` is what is bound (G3).
-    pub(crate) mount: PathBuf,
-    /// The container's cgroup below `mount`, without leading slash.
-    pub(crate) path: String,
 }
 
 impl Cgroup {
@@ -201,10 +179,14 @@ impl Cgroup {
         }
     }
 
+    /// What the container's /sys/fs/cgroup is made of.
     pub(crate) fn mount_info(&self) -> CgroupMounts {
         match &self.0 {
-            Kind::V2(_) => CgroupMounts::V2,
-            Kind::V1(c) => CgroupMounts::V1(c.mounts()),
+            Kind::V2(c) => match c.dir() {
+                Some(dir) => CgroupMounts::V2 { path: dir.path().to_owned() },
+                None => CgroupMounts::Unavailable,
+            },
+            Kind::V1(c) => CgroupMounts::V1 { hierarchies: c.mounts() },
         }
     }
 }

@@ -156,7 +156,7 @@ impl<'a> Launch<'a> {
                 container: Some(ContainerPart {
                     plan: &plan,
                     sources,
-                    cgroup: placement::cgroup_mounts(cgroup.mount_info()),
+                    cgroup: cgroup.mount_info(),
                     joins,
                     unshare_cgroup,
                     gate: gate_fd,

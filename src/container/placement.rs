@@ -13,8 +13,6 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::cgroup;
-use crate::plan::mounts::{CgroupMounts, V1Hierarchy};
 use crate::plan::namespaces::{IdMap, Kind, Namespaces, map_text};
 use crate::plan::process::Rlimit;
 use crate::proto::Failure;
@@ -132,21 +130,6 @@ pub(super) fn clone_hint(flags: CloneFlags) -> String {
         _ => "",
     };
     format!("linux.namespaces: clone the container's init with {flags:?}{hint}")
-}
-
-/// What the container's cgroup mount is made of, in the rootfs's words.
-pub(super) fn cgroup_mounts(mounts: cgroup::CgroupMounts) -> CgroupMounts {
-    let hierarchies = match mounts {
-        cgroup::CgroupMounts::V2 { path } => return CgroupMounts::V2 { path },
-        cgroup::CgroupMounts::V1(hierarchies) => hierarchies,
-    };
-    let convert = |hierarchy: cgroup::CgroupMount| V1Hierarchy {
-        path: hierarchy.mount.join(&hierarchy.path),
-        options: hierarchy.subsystem,
-        name: hierarchy.name,
-        mountpoint: hierarchy.mount,
-    };
-    CgroupMounts::V1 { hierarchies: hierarchies.into_iter().map(convert).collect() }
 }
 
 /// Hands a pidfd to `--pidfd-socket`; `kind` says whose it is.

@@ -1,6 +1,6 @@
 //! What a cloned process carries, and the steps that only hand over to `rootfs`, `console` and `hooks`.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context as _, Result};
 

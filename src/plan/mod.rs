@@ -9,6 +9,7 @@ pub(crate) mod mount_options;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod process;
+pub(crate) mod resource_checks;
 pub(crate) mod resources;
 pub(crate) mod rootfs;
 pub(crate) mod seccomp;

@@ -159,6 +159,14 @@ fn convert(index: usize, mount: &oci::Mount, context: &Facts<'_>) -> Result<Moun
     Ok(MountOp { index, destination, kind, top, tree, propagation: parsed.propagation })
 }
 
+/// A bind mount that the runtime adds to those of the config; `options` in the words of config.json.
+pub(super) fn bind(index: usize, source: PathBuf, destination: &str, options: &[&str]) -> Result<MountOp> {
+    let parsed = mount_options::parse(destination, options.iter().copied())?;
+    let kind = MountKind::Bind { source, recursive: false };
+    let (top, tree) = (bind_change(parsed.top), parsed.tree);
+    Ok(MountOp { index, destination: clean(Path::new(destination)), kind, top, tree, propagation: parsed.propagation })
+}
+
 /// `rw` alone, which engines write on every volume that is not `ro`, does not make a read-only source writable.
 /// Together with other attributes it means what it says (runc).
 fn bind_change(change: Change) -> Change {

@@ -104,6 +104,18 @@ pub(crate) fn plan(spec: &oci::Spec, bundle: &Path) -> Result<RootfsPlan> {
     Ok(plan)
 }
 
+impl RootfsPlan {
+    /// Adds a bind mount of the runtime's own, after those of config.json.
+    pub(crate) fn add_bind(&mut self, source: PathBuf, destination: &str, options: &[&str]) -> Result<()> {
+        if self.namespaces.mount != MountNamespace::New {
+            bail!("`{destination}` needs a new mount namespace, and linux.namespaces has none");
+        }
+        let index = self.mounts.len();
+        self.mounts.push(mounts::bind(index, source, destination, options)?);
+        Ok(())
+    }
+}
+
 fn namespaces(linux: Option<&oci::Linux>) -> Namespaces {
     let list = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
     let has = |typ: Type| list.iter().any(|namespace| namespace.typ() == typ);

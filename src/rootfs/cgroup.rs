@@ -104,7 +104,9 @@ fn add(
 ) -> Result<()> {
     let name = OsStr::new(&hierarchy.name);
     let attrs = op.top.set;
-    let fresh = || fresh("cgroup", &hierarchy.options, attrs);
+    // The v2 hierarchy of a hybrid host has no controllers to name.
+    let fstype = if hierarchy.options.is_empty() { "cgroup2" } else { "cgroup" };
+    let fresh = || fresh(fstype, &hierarchy.options, attrs);
     let tree = view(plan, &hierarchy.path, attrs, fresh)?;
     mkdirat(base, name, DIR_MODE).context("mkdir")?;
     let directory = inroot::entry(base, name).context("open the directory")?;

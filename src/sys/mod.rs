@@ -11,6 +11,8 @@ pub(crate) mod pidfd;
 pub(crate) mod process;
 pub(crate) mod scm;
 pub(crate) mod seccomp;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod unix;
 pub(crate) mod wait;
 
@@ -23,8 +25,3 @@ pub(crate) type Result<T> = std::result::Result<T, Errno>;
 pub(crate) fn check(ret: libc::c_long) -> Result<libc::c_long> {
     if ret < 0 { Err(Errno::last()) } else { Ok(ret) }
 }
-
-pub(crate) mod mount;
-pub(crate) mod scm;
-#[cfg(test)]
-pub(crate) mod testing;

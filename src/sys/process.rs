@@ -21,10 +21,7 @@ pub(crate) fn is_single_threaded() -> bool {
 
 /// prlimit(2): sets the soft and hard limit of another process. `resource` is a `RLIMIT_*` number.
 pub(crate) fn set_rlimit(pid: Pid, resource: u32, soft: u64, hard: u64) -> Result<()> {
-    let limit = libc::rlimit64 {
-        rlim_cur: soft,
-        rlim_max: hard,
-    };
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: `limit` is a whole rlimit64 that outlives the call; no old value is asked for.
     let ret = unsafe {
         libc::syscall(
@@ -57,11 +54,7 @@ pub(crate) fn raw_cwd() -> Result<Vec<u8>> {
 
 /// Pointers to `strings` with the closing null that execve(2) wants.
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings
-        .iter()
-        .map(|s| s.as_ptr())
-        .chain(std::iter::once(std::ptr::null()))
-        .collect()
+    strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
 }
 
 /// execve(2). Returns only on failure.
@@ -108,16 +101,9 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<()> {
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo\0") {
         *to = libc::c_char::from_ne_bytes([*from]);
     }
-    request.ifr_ifru.ifru_flags =
-        libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(libc::c_short::MAX);
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(libc::c_short::MAX);
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which lives here; the socket is open.
-    let ret = unsafe {
-        libc::ioctl(
-            socket.as_raw_fd(),
-            libc::SIOCSIFFLAGS as _,
-            &raw mut request,
-        )
-    };
+    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) };
     check(libc::c_long::from(ret)).map(drop)
 }
 
@@ -125,4 +111,14 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<()> {
 pub(crate) fn is_open(fd: RawFd) -> bool {
     // SAFETY: F_GETFD on any number is harmless.
     unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
+/// Runs `test` in a forked child, whose exit code tells whether it panicked.
+#[cfg(test)]
+pub(crate) fn fork_for_test(test: fn()) -> Pid {
+    // SAFETY: the other thread of a test process only waits, so no lock stays locked in the child.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Parent { child } => child,
+        nix::unistd::ForkResult::Child => exit_now(i32::from(std::panic::catch_unwind(test).is_err())),
+    }
 }

@@ -7,7 +7,8 @@ use nix::sys::signal::Signal;
 
 use super::{SECOND, Top, error, gone, legacy, pid_of, planned, sleeper, value};
 use crate::cgroup::record::Record;
-use crate::cgroup::{Cgroup, CgroupMounts};
+use crate::cgroup::Cgroup;
+use crate::plan::mounts::CgroupMounts;
 use crate::plan::resources::Resources;
 
 #[test]
@@ -66,20 +67,20 @@ fn v1_limits_read_back() {
             swap.to_string()
         );
     }
-    let CgroupMounts::V1(mounts) = cgroup.mount_info() else {
+    let CgroupMounts::V1 { hierarchies: mounts } = cgroup.mount_info() else {
         panic!("v1 mounts")
     };
     assert!(
         mounts
             .iter()
-            .any(|m| m.subsystem == "name=systemd" && m.name == "systemd")
+            .any(|m| m.options == "name=systemd" && m.name == "systemd")
     );
 
     cgroup.kill_all(Signal::SIGKILL).unwrap();
     assert!(cgroup.pids().unwrap().is_empty());
     cgroup.remove(SECOND).unwrap();
     child.wait().unwrap();
-    assert!(mounts.iter().all(|m| !m.mount.join(&m.path).exists()));
+    assert!(mounts.iter().all(|m| !m.path.exists()));
 }
 
 #[test]

@@ -17,7 +17,8 @@ use super::procs::{self, Deadline};
 use super::record::{GroupRecord, Record};
 use super::tree::{self, Made};
 use super::write::write_all;
-use super::{CgroupMount, Place};
+use super::Place;
+use crate::plan::mounts::V1Hierarchy;
 use crate::plan::resources::Resources;
 
 #[derive(Debug)]
@@ -237,14 +238,14 @@ impl Legacy {
         self.of("memory").map_or(Ok(0), memory::oom_kill_count)
     }
 
-    pub(crate) fn mounts(&self) -> Vec<CgroupMount> {
+    pub(crate) fn mounts(&self) -> Vec<V1Hierarchy> {
         let mount = |group: &Group| {
             let name = group.at.mount.file_name()?.to_string_lossy().into_owned();
-            Some(CgroupMount {
-                subsystem: group.at.controllers.join(","),
+            Some(V1Hierarchy {
+                options: group.at.controllers.join(","),
                 name,
-                mount: group.at.mount.clone(),
-                path: group.at.path.clone(),
+                path: group.at.mount.join(&group.at.path),
+                mountpoint: group.at.mount.clone(),
             })
         };
         self.groups.iter().filter_map(mount).collect()

@@ -1,0 +1,136 @@
+//! Descriptor numbers as a whole: close_range(2), close-on-exec, and the three that must be open. Called by `main` at start-up
+//! and by the last steps of `init`, the only places that handle descriptors they do not own.
+
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::process::is_open;
+use super::{Result, check};
+
+/// The last descriptor number close_range(2) knows: "to the end".
+pub(crate) const LAST: u32 = u32::MAX;
+
+/// What close_range(2) does to the descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Close them now.
+    Close,
+    /// Set close-on-exec.
+    CloseOnExec,
+}
+
+/// close_range(2) of `first..=last`.
+///
+/// Closes also what an `OwnedFd` of this process still owns: with [`Fate::Close`] only on the way to execve or `_exit`, after
+/// which no destructor runs.
+pub(crate) fn close_range(first: u32, last: u32, fate: Fate) -> Result<()> {
+    let flags = match fate {
+        Fate::Close => 0,
+        Fate::CloseOnExec => libc::CLOSE_RANGE_CLOEXEC,
+    };
+    // SAFETY: the call reads no memory; the effect on descriptors owned elsewhere is the documented duty of the caller.
+    let ret = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+    check(ret).map(drop)
+}
+
+/// Closes everything from `first` on but the descriptors in `keep` (F2, F3). The duty of [`close_range`] applies.
+pub(crate) fn close_all_but(first: u32, keep: &[RawFd]) -> Result<()> {
+    for (from, to) in gaps(first, keep) {
+        close_range(from, to, Fate::Close)?;
+    }
+    Ok(())
+}
+
+/// The ranges from `first` to [`LAST`] that hold none of `keep`.
+fn gaps(first: u32, keep: &[RawFd]) -> Vec<(u32, u32)> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd >= first).collect();
+    keep.sort_unstable();
+    let mut ranges = Vec::with_capacity(keep.len() + 1);
+    let mut next = first;
+    for fd in keep {
+        if fd > next {
+            ranges.push((next, fd - 1));
+        }
+        next = fd.saturating_add(1);
+    }
+    ranges.push((next, LAST));
+    ranges
+}
+
+/// Lets a descriptor, given by number because nobody in this process owns it, survive execve.
+pub(crate) fn clear_cloexec(fd: u32) -> Result<()> {
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: F_SETFD changes one flag of a descriptor and fails for one that is not open.
+    let ret = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
+    check(ret.into()).map(drop)
+}
+
+/// F1: opens /dev/null on those of 0, 1, 2 that the caller closed, so that no later open lands there and becomes the stdio of
+/// a container.
+pub(crate) fn ensure_stdio_open() -> Result<()> {
+    for wanted in 0..=2 {
+        if is_open(wanted) {
+            continue;
+        }
+        // The lowest free number is taken: `wanted`, all below it being open.
+        let null = open("/dev/null", OFlag::O_RDWR, Mode::empty())?;
+        if null.as_raw_fd() != wanted {
+            return Err(Errno::EBADF);
+        }
+        // It stays for the life of the process.
+        let _ = null.into_raw_fd();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn gaps_leave_out_what_is_kept() {
+        assert_eq!(gaps(3, &[]), [(3, LAST)]);
+        assert_eq!(gaps(3, &[7, 3, 5]), [(4, 4), (6, 6), (8, LAST)]);
+        assert_eq!(gaps(5, &[0, 2, 4, 6]), [(5, 5), (7, LAST)]);
+    }
+
+    #[test]
+    fn closing_and_stdio() {
+        testing::in_own_process("sys::fd::tests::closing_and_stdio_alone");
+    }
+
+    #[test]
+    #[ignore = "run by closing_and_stdio in a process of its own"]
+    fn closing_and_stdio_alone() {
+        testing::single_threaded(closing_and_stdio_body);
+    }
+
+    fn closing_and_stdio_body() {
+        // `into_raw_fd` keeps all four open, so the numbers ascend.
+        let null = || open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).unwrap().into_raw_fd();
+        let raw = [null(), null(), null(), null()];
+        close_all_but(raw[0].cast_unsigned(), &[raw[1], raw[3]]).unwrap();
+        assert_eq!(raw.map(is_open), [false, true, false, true]);
+
+        clear_cloexec(raw[1].cast_unsigned()).unwrap();
+        assert_eq!(clear_cloexec(raw[2].cast_unsigned()), Err(Errno::EBADF));
+        close_range(raw[1].cast_unsigned(), LAST, Fate::CloseOnExec).unwrap();
+        assert!(is_open(raw[1]) && is_open(raw[3]));
+
+        let saved = nix::unistd::dup(std::io::stdout()).unwrap();
+        close_range(0, 1, Fate::Close).unwrap();
+        let outcome = ensure_stdio_open();
+        let devices = [std::io::stdin().as_raw_fd(), 1].map(|fd| {
+            let path = format!("/proc/self/fd/{fd}");
+            nix::sys::stat::stat(path.as_str()).map(|stat| stat.st_rdev)
+        });
+        // The harness reports there.
+        nix::unistd::dup2_stdout(&saved).unwrap();
+        assert_eq!(outcome, Ok(()));
+        assert_eq!(devices, [Ok(nix::sys::stat::makedev(1, 3)); 2]);
+    }
+}
