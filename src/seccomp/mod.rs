@@ -7,10 +7,10 @@ mod install;
 mod names;
 mod rules;
 mod segments;
+mod stored;
 mod tables;
 
-// The fixtures are Docker's and Podman's for amd64, and libseccomp always covers its own architecture.
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 mod differential;
 #[cfg(test)]
 mod emulator;
@@ -28,6 +28,7 @@ use crate::sys::seccomp::{LOG, NEW_LISTENER, SPEC_ALLOW, WAIT_KILLABLE_RECV};
 
 /// A filter ready to be loaded.
 #[derive(Clone)]
+#[cfg_attr(test, derive(Debug, PartialEq, Eq))]
 pub(crate) struct Program {
     pub(crate) filter: Vec<libc::sock_filter>,
     /// SECCOMP_FILTER_FLAG_* of seccomp(2).
