@@ -19,7 +19,7 @@ mod kernel;
 #[cfg(test)]
 mod random;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 
 pub(crate) use install::install;
 
@@ -38,47 +38,6 @@ pub(crate) struct Program {
     /// Whether loading gives a notify descriptor.
     pub(crate) notify: bool,
 }
-
-impl Program {
-    /// For the file beside the container's record: flags, optional flags, then the instructions, all in the machine's own
-    /// byte order, as the file never leaves the machine.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER + INSTRUCTION * self.filter.len());
-        bytes.extend(self.flags.to_ne_bytes());
-        bytes.extend(self.optional_flags.to_ne_bytes());
-        for instruction in &self.filter {
-            bytes.extend(instruction.code.to_ne_bytes());
-            bytes.extend([instruction.jt, instruction.jf]);
-            bytes.extend(instruction.k.to_ne_bytes());
-        }
-        bytes
-    }
-
-    /// Of a program without a listener, which is the only kind that is stored.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Program> {
-        let broken = || format!("{} bytes are not a compiled filter", bytes.len());
-        let (header, rest) = bytes.split_at_checked(HEADER).with_context(broken)?;
-        ensure!(!rest.is_empty() && rest.len() % INSTRUCTION == 0, broken());
-        let word = |at: &[u8]| u32::from_ne_bytes([at[0], at[1], at[2], at[3]]);
-        let instruction = |at: &[u8]| libc::sock_filter {
-            code: u16::from_ne_bytes([at[0], at[1]]),
-            jt: at[2],
-            jf: at[3],
-            k: word(&at[4..]),
-        };
-        Ok(Program {
-            filter: rest.chunks_exact(INSTRUCTION).map(instruction).collect(),
-            flags: word(header),
-            optional_flags: word(&header[4..]),
-            notify: false,
-        })
-    }
-}
-
-/// Two flag words.
-const HEADER: usize = 8;
-/// A `sock_filter`.
-const INSTRUCTION: usize = 8;
 
 /// Compiles a profile for this machine. Pure.
 pub(crate) fn compile(profile: &Profile) -> Result<Program> {
