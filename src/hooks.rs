@@ -1,5 +1,5 @@
 //! Runs hooks (config.md "POSIX-platform Hooks"; H1). Called by `container` (prestart, createRuntime, poststart, poststop) and, in
-//! the container's namespaces, by `init` (createContainer, startContainer); the process must not ignore SIGCHLD.
+//! the container's namespaces, by `init` (createContainer, startContainer).
 //!
 //! A hook gets the state on stdin, a pipe as stdout and stderr, nothing else: every descriptor of the runtime is
 //! close-on-exec. It keeps the working directory of its runner, has its own process group and an empty signal mask. It has
@@ -20,6 +20,7 @@ use nix::unistd::{Pid, Whence, lseek, pipe2, read, write};
 
 use crate::plan::hooks::Hook;
 use crate::sys::pidfd;
+use crate::sys::process::default_signal;
 use crate::sys::wait::{Exit, try_wait};
 
 /// How much of the end of a failed hook's output goes into the error.
@@ -36,6 +37,10 @@ pub(crate) fn run(hooks: &[Hook], kind: &str, state: &[u8]) -> Result<()> {
 
 /// The same, with the environment for hooks whose object has no `env`: `process.env` for startContainer, as with runc.
 pub(crate) fn run_with_env(hooks: &[Hook], kind: &str, state: &[u8], default_env: &[String]) -> Result<()> {
+    if !hooks.is_empty() {
+        // Inherited as ignored, it would make the kernel throw exit codes away.
+        default_signal(libc::SIGCHLD);
+    }
     for (index, hook) in hooks.iter().enumerate() {
         let env = hook.env.as_deref().unwrap_or(default_env);
         run_one(hook, env, state).with_context(|| format!("hooks.{kind}[{index}]: `{}`", hook.path))?;

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::{getpgrp, tcgetpgrp};
 
 use crate::sys::ioctl::{self, WindowSize};
 
@@ -19,9 +20,6 @@ pub(crate) struct RawTerminal {
 impl RawTerminal {
     /// Makes the caller's terminal raw: stderr, stdout or stdin, whichever is one, else the controlling terminal. `None`
     /// where there is none at all, as under a script: everything but sizes then still works.
-    ///
-    /// To be called before signals are blocked, so that job control stops a runtime in the background instead of letting it
-    /// change the terminal under somebody else.
     pub(crate) fn enter() -> Result<Option<RawTerminal>> {
         let stdio: [fn() -> std::io::Result<OwnedFd>; 3] = [
             || std::io::stderr().as_fd().try_clone_to_owned(),
@@ -41,13 +39,18 @@ impl RawTerminal {
         }
     }
 
-    /// `None`: not a terminal.
+    /// `None`: not a terminal, or one that a job in the foreground uses now while this process is in the background: with
+    /// SIGTTOU blocked, the kernel would let the change happen under that job.
     pub(super) fn of(terminal: OwnedFd) -> Result<Option<RawTerminal>> {
         let saved = match tcgetattr(&terminal) {
             Ok(saved) => saved,
             Err(Errno::ENOTTY) => return Ok(None),
             Err(errno) => return Err(errno).context("read the mode of the caller's terminal"),
         };
+        // ENOTTY: not the terminal of this session, so no job control.
+        if tcgetpgrp(&terminal).is_ok_and(|foreground| foreground != getpgrp()) {
+            return Ok(None);
+        }
         let mut raw = saved.clone();
         cfmakeraw(&mut raw);
         // Line feeds are turned into line ends here, not on the container's side (see `proxy`).

@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use crate::console::{Proxy, Side};
 use crate::sd_notify::Relay;
 use crate::sys::pidfd;
+use crate::sys::process::default_signal;
 use crate::sys::wait::{self, Exit};
 
 /// All signals, as they come in.
@@ -28,6 +29,8 @@ impl Signals {
     ///
     /// The mask is never restored: a signal that came too late to be forwarded would end the runtime before it has cleaned up.
     pub(crate) fn catch() -> Result<Signals> {
+        // Inherited as ignored, it would make the kernel throw exit codes away.
+        default_signal(libc::SIGCHLD);
         let all = SigSet::all();
         all.thread_block().context("block signals")?;
         let fd = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("make a signalfd")?;
@@ -208,9 +211,9 @@ mod tests {
         assert_eq!(wait_for(&signals, &shell("kill -9 $$")).status(), 137);
 
         // Forwarded, also those a runtime has no name for; SIGURG, SIGWINCH and its own SIGPIPE are not.
-        for (signal, status) in [(libc::SIGTERM, 12), (libc::SIGHUP, 11), (libc::SIGRTMIN() + 6, 13)] {
-            let script = "trap 'exit 12' TERM; trap 'exit 11' HUP; trap 'exit 13' 40; trap 'exit 1' URG WINCH PIPE;
-                kill -URG $PPID; kill -WINCH $PPID; sleep 20 & wait; exit 2";
+        for (signal, status) in [(libc::SIGTERM, 12), (libc::SIGHUP, 11), (40, 13)] {
+            let script = "trap 'kill $!; exit 12' TERM; trap 'kill $!; exit 11' HUP; trap 'kill $!; exit 13' 40
+                trap 'exit 1' URG WINCH PIPE; kill -URG $PPID; kill -WINCH $PPID; sleep 20 & wait; exit 2";
             let child = shell(script);
             let (reader, writer) = nix::unistd::pipe().unwrap();
             drop(reader);
