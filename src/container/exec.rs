@@ -58,6 +58,9 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
         None => detached_console(process.terminal, socket)?,
     };
     let tenant = Tenant::enter(&live, &process, options, &host, preserved, console)?;
+    if let Some(foreground) = foreground.as_mut() {
+        foreground.attach()?;
+    }
     let (pid, pidfd) = tenant.commit(options, &process)?;
     match foreground {
         None => Ok(0),

@@ -272,6 +272,7 @@ mod tests {
         testing::single_threaded(a_terminal_in_the_foreground_body);
     }
 
+    #[allow(clippy::zombie_processes)] // `wait` reaps it
     fn a_terminal_in_the_foreground_body() {
         let raw = crate::console::RawTerminal::enter().unwrap();
         assert!(raw.is_some());

@@ -262,6 +262,15 @@ impl Ready {
         Ok((*pid, pidfd.as_fd()))
     }
 
+    /// The init's, as this process sees it.
+    pub(super) fn pid(&self) -> Result<Pid> {
+        Ok(self.init()?.0)
+    }
+
+    pub(super) fn state_dir(&self) -> BorrowedFd<'_> {
+        self.creating.slot.dir.as_fd()
+    }
+
     fn cgroup(&self) -> Result<&Cgroup> {
         self.creating.cgroup.as_ref().context("the container has no cgroup")
     }

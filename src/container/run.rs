@@ -30,10 +30,15 @@ pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
         foreground::become_subreaper()?;
     }
     let mut ready = launch.start(Gate::Commit, console)?;
+    if let Some(foreground) = foreground.as_mut() {
+        foreground.attach()?;
+    }
+    // The service manager is to watch the process that stays: this one, unless detached.
+    let relay = start::relay(ready.state_dir(), if foreground.is_some() { Pid::this() } else { ready.pid()? })?;
     ready.commit()?;
     ready.await_exec()?;
     let live = ready.release(Status::Running)?;
-    let code = match after_start(&live, foreground) {
+    let code = match after_start(&live, foreground, relay) {
         Ok(Some(code)) => code,
         Ok(None) => return Ok(0),
         Err(error) => {
@@ -52,15 +57,12 @@ pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
 }
 
 /// The exit code, or `None` when detached.
-fn after_start(live: &Live, foreground: Option<Foreground>) -> Result<Option<i32>> {
+fn after_start(live: &Live, foreground: Option<Foreground>, relay: Option<Relay>) -> Result<Option<i32>> {
     let Some(foreground) = foreground else {
-        let relay = start::relay(live, Pid::from_raw(live.init.pid))?;
         start::poststart(live)?;
         relay.map_or(Ok(()), |relay| relay.run(live.pidfd()))?;
         return Ok(None);
     };
-    // The service manager watches the process that stays: this one.
-    let relay = start::relay(live, Pid::this())?;
     start::poststart(live)?;
     foreground.wait(Pid::from_raw(live.init.pid), live.pidfd(), relay).map(Some)
 }
@@ -72,6 +74,7 @@ pub(super) struct Foreground {
     pub(super) console: Option<OwnedFd>,
     /// The end on which the pty's master arrives.
     master: Option<OwnedFd>,
+    terminal: Option<Proxy>,
 }
 
 impl Foreground {
@@ -83,15 +86,22 @@ impl Foreground {
                 .context("make a socket pair for the console")?;
             (console, master) = (Some(theirs), Some(ours));
         }
-        Ok(Foreground { signals: foreground::Signals::catch()?, console, master })
+        Ok(Foreground { signals: foreground::Signals::catch()?, console, master, terminal: None })
+    }
+
+    /// Connects the caller's terminal with the container's. Once the process is ready and before it becomes the program, which
+    /// is to find its terminal's mode and size as they will stay.
+    pub(super) fn attach(&mut self) -> Result<()> {
+        if let Some(socket) = self.master.take() {
+            let master = console::receive_master(socket.as_fd())?;
+            self.terminal = Some(Proxy::to_stdio(master, RawTerminal::enter()?)?);
+        }
+        Ok(())
     }
 
     /// Until the process has ended; its exit code, 128 + n after signal n.
     pub(super) fn wait(self, pid: Pid, pidfd: std::os::fd::BorrowedFd<'_>, relay: Option<Relay>) -> Result<i32> {
-        let mut terminal = match &self.master {
-            Some(socket) => Some(Proxy::to_stdio(console::receive_master(socket.as_fd())?, RawTerminal::enter()?)?),
-            None => None,
-        };
+        let mut terminal = self.terminal;
         let waited = foreground::Waited { pid, pidfd };
         let outcome = foreground::wait(&self.signals, waited, terminal.as_mut(), relay)?;
         // The caller's terminal is itself again before anything is written to it.

@@ -1,6 +1,6 @@
 //! `start`: opens the gate of a created container and runs the poststart hooks.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
@@ -17,7 +17,7 @@ use crate::hooks;
 pub(crate) fn start(context: &Context, id: &str) -> Result<()> {
     let created = Container::open(context, id)?.created()?;
     let live = created.live();
-    let relay = relay(live, Pid::from_raw(live.init.pid))?;
+    let relay = relay(live.container.slot.dir.as_fd(), Pid::from_raw(live.init.pid))?;
     open_gate(&created)?;
     poststart(live)?;
     relay.map_or(Ok(()), |relay| relay.run(live.pidfd()))
@@ -25,9 +25,9 @@ pub(crate) fn start(context: &Context, id: &str) -> Result<()> {
 
 /// The relay of readiness to the service manager, bound before the program can use it. `main_pid` is whom the manager is to
 /// watch. None unless both `create` and this process were given NOTIFY_SOCKET.
-pub(super) fn relay(live: &Live, main_pid: Pid) -> Result<Option<Relay>> {
+pub(super) fn relay(state_dir: BorrowedFd<'_>, main_pid: Pid) -> Result<Option<Relay>> {
     match sd_notify::host_socket() {
-        Some(host) => Relay::bind(live.container.slot.dir.as_fd(), &host, main_pid),
+        Some(host) => Relay::bind(state_dir, &host, main_pid),
         None => Ok(None),
     }
 }

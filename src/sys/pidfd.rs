@@ -43,6 +43,7 @@ mod tests {
     use crate::sys::wait::{self, Exit};
 
     #[test]
+    #[allow(clippy::zombie_processes)] // reaped by `wait_pidfd`
     fn a_signal_by_pidfd_ends_the_child() {
         let child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
         let pid = Pid::from_raw(child.id().cast_signed());
