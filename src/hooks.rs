@@ -39,7 +39,7 @@ pub(crate) fn run(hooks: &[Hook], kind: &str, state: &[u8]) -> Result<()> {
 pub(crate) fn run_with_env(hooks: &[Hook], kind: &str, state: &[u8], default_env: &[String]) -> Result<()> {
     if !hooks.is_empty() {
         // Inherited as ignored, it would make the kernel throw exit codes away.
-        default_signal(libc::SIGCHLD);
+        default_signal(libc::SIGCHLD).context("reset SIGCHLD")?;
     }
     for (index, hook) in hooks.iter().enumerate() {
         let env = hook.env.as_deref().unwrap_or(default_env);

@@ -6,7 +6,8 @@
 //! ```text
 //!    stage / init                      create / run / exec
 //!    ------------                      -------------------
-//!    InitPid{pid}         -->          only with a stage process: pid of the real init, as the runtime sees it
+//!    InitPid{pid}         -->          only from a stage process: pid of the real init, as the runtime sees it;
+//!                                      the init then waits for a Placed of its own, so nothing overtakes this
 //!                         <--  Placed  id maps, cgroup and its limits, rlimits, oom score are set
 //!    RootReady            -->          only with prestart or createRuntime hooks: mounts are made, root not yet changed
 //!                         <--  HooksDone
@@ -48,6 +49,18 @@ pub(crate) struct Failure {
     /// The whole chain, outermost first.
     pub(crate) chain: String,
 }
+
+/// The runtime closed its end: it died, or gave up and has told its caller why. Nothing is left to be told.
+#[derive(Debug)]
+pub(crate) struct RuntimeGone;
+
+impl std::fmt::Display for RuntimeGone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the runtime has gone")
+    }
+}
+
+impl std::error::Error for RuntimeGone {}
 
 /// What the runtime says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,7 +231,7 @@ impl InitEnd {
         let mut buffer = [0_u8; MAX_PACKET];
         let packet = receive(self.0.as_fd(), &mut buffer).context("read from the runtime")?;
         if packet.is_empty() {
-            bail!("the runtime died while {wanted} was awaited");
+            return Err(RuntimeGone.into());
         }
         ToInit::decode(packet).with_context(|| format!("expected {wanted} from the runtime, got tag {}", packet[0]))
     }
@@ -299,8 +312,7 @@ mod tests {
     fn a_dead_runtime_is_noticed() {
         let (runtime, init) = pair().unwrap();
         drop(runtime);
-        let error = init.await_placed().unwrap_err().to_string();
-        assert!(error.contains("the runtime died"), "{error}");
+        assert!(init.await_placed().unwrap_err().is::<RuntimeGone>());
     }
 
     #[test]

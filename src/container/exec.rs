@@ -61,7 +61,7 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
     if let Some(foreground) = foreground.as_mut() {
         foreground.attach()?;
     }
-    let (pid, pidfd) = tenant.commit(options, &process)?;
+    let (pid, pidfd) = tenant.commit(options)?;
     match foreground {
         None => Ok(0),
         Some(foreground) => foreground.wait(pid, pidfd.as_fd(), None),
@@ -171,8 +171,10 @@ impl Tenant {
         if let Some(score) = process.oom_score_adj {
             placement::set_oom_score(pid, score, "process.oomScoreAdj")?;
         }
+        placement::raise_rlimits(pid, &process.rlimits)?;
         tenant.end.send(ToInit::Placed(pid.as_raw()))?;
         tenant.adopt()?;
+        tenant.end.send(ToInit::Placed(tenant.pid.as_raw()))?;
         match tenant.receive()? {
             FromInit::Ready => Ok(tenant),
             other => bail!("unexpected message {other:?} from the process"),
@@ -202,8 +204,7 @@ impl Tenant {
 
     /// Lets the process go and waits until it has become the program: the pid file says that it runs, so it is written only
     /// then.
-    fn commit(mut self, options: &ExecOptions, process: &Process) -> Result<(Pid, OwnedFd)> {
-        placement::set_rlimits(self.pid, &process.rlimits)?;
+    fn commit(mut self, options: &ExecOptions) -> Result<(Pid, OwnedFd)> {
         if let Some(socket) = &options.pidfd_socket {
             placement::send_pidfd(socket, self.pidfd.as_fd(), "setns")?;
         }

@@ -30,7 +30,7 @@ impl Signals {
     /// The mask is never restored: a signal that came too late to be forwarded would end the runtime before it has cleaned up.
     pub(crate) fn catch() -> Result<Signals> {
         // Inherited as ignored, it would make the kernel throw exit codes away.
-        default_signal(libc::SIGCHLD);
+        default_signal(libc::SIGCHLD).context("reset SIGCHLD")?;
         let all = SigSet::all();
         all.thread_block().context("block signals")?;
         let fd = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("make a signalfd")?;

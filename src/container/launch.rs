@@ -122,6 +122,7 @@ impl<'a> Launch<'a> {
         let cgroup = creating.cgroup.insert(cgroup);
         record.cgroup = Some(cgroup.to_record());
         creating.slot.write(record)?;
+        placement::make_overlay_directories(&plan.rootfs)?;
         let sources = Sources::open(&plan.rootfs)?;
         let joins = placement::open_namespaces(&plan.namespaces)?;
         let stage = plan.namespaces.needs_stage();
@@ -290,6 +291,7 @@ impl Ready {
         if let Some(score) = self.plan.process.oom_score_adj {
             placement::set_oom_score(pid, score, "process.oomScoreAdj")?;
         }
+        placement::raise_rlimits(pid, &self.plan.process.rlimits)?;
         self.end.send(ToInit::Placed(pid.as_raw()))?;
         // Meanwhile the init mounts; the limits stand before a hook or the user's program runs.
         self.cgroup()?.apply(&self.plan.resources)
@@ -352,7 +354,6 @@ impl Ready {
     /// Records the container and lets the init go on: to the gate with `create`, to the program with `run`.
     pub(super) fn commit(&mut self) -> Result<()> {
         let (pid, pidfd) = self.init()?;
-        placement::set_rlimits(pid, &self.plan.process.rlimits)?;
         if let Some(socket) = &self.pidfd_socket {
             placement::send_pidfd(socket, pidfd, "standard")?;
         }

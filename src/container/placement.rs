@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 
 use crate::plan::namespaces::{IdMap, Kind, Namespaces, map_text};
 use crate::plan::process::Rlimit;
+use crate::plan::rootfs::RootfsPlan;
 use crate::proto::Failure;
 use crate::sys;
 use crate::{console, sd_notify};
@@ -95,13 +96,17 @@ fn write_proc(pid: Pid, file: &str, text: &str) -> Result<()> {
         .with_context(|| format!("write `{path}`"))
 }
 
-/// Set late, when the init has nothing left to do that a low limit could break.
-pub(super) fn set_rlimits(pid: Pid, limits: &[Rlimit]) -> Result<()> {
+/// Raises hard limits that are to be higher than this process's own, which only the runtime has the right to do. The exact
+/// limits are set by the process itself when it has nothing left to do that a low one could break.
+pub(super) fn raise_rlimits(pid: Pid, limits: &[Rlimit]) -> Result<()> {
     for (index, limit) in limits.iter().enumerate() {
-        sys::process::set_rlimit(pid, limit.resource, limit.soft, limit.hard).with_context(|| {
-            let Rlimit { name, soft, hard, .. } = limit;
-            format!("process.rlimits[{index}]: set {name} to {soft}:{hard} (raising the hard limit needs CAP_SYS_RESOURCE)")
-        })?;
+        let Rlimit { name, soft, hard, .. } = limit;
+        let at = || format!("process.rlimits[{index}]: set {name} to {soft}:{hard}");
+        let own = sys::process::hard_limit(limit.resource).with_context(at)?;
+        if *hard > own {
+            sys::process::set_rlimit(pid, limit.resource, own, *hard)
+                .with_context(|| format!("{} (raising the hard limit {own} needs CAP_SYS_RESOURCE)", at()))?;
+        }
     }
     Ok(())
 }
@@ -130,6 +135,15 @@ pub(super) fn clone_hint(flags: CloneFlags) -> String {
         _ => "",
     };
     format!("linux.namespaces: clone the container's init with {flags:?}{hint}")
+}
+
+/// The directories of `--overlay-upper` and of its annotations, where they are missing. They are the user's and stay.
+pub(super) fn make_overlay_directories(rootfs: &RootfsPlan) -> Result<()> {
+    let Some(upper) = rootfs.overlay.as_ref().and_then(|overlay| overlay.upper.as_ref()) else { return Ok(()) };
+    for directory in [&upper.upper, &upper.work] {
+        std::fs::create_dir_all(directory).with_context(|| format!("overlay: make directory `{}`", directory.display()))?;
+    }
+    Ok(())
 }
 
 /// Hands a pidfd to `--pidfd-socket`; `kind` says whose it is.

@@ -1,10 +1,11 @@
 //! `start`: opens the gate of a created container and runs the poststart hooks.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
@@ -18,7 +19,10 @@ pub(crate) fn start(context: &Context, id: &str) -> Result<()> {
     let created = Container::open(context, id)?.created()?;
     let live = created.live();
     let relay = relay(live.container.slot.dir.as_fd(), Pid::from_raw(live.init.pid))?;
-    open_gate(&created)?;
+    let gate = open_gate(&created)?;
+    if !live.container.record.hooks.poststart.is_empty() {
+        await_exec(&gate)?;
+    }
     poststart(live)?;
     relay.map_or(Ok(()), |relay| relay.run(live.pidfd()))
 }
@@ -48,7 +52,7 @@ pub(super) fn poststart(live: &Live) -> Result<()> {
 
 /// One start wins: whoever removes the fifo. The descriptor was opened before, and opening without a reader fails, so that a
 /// dead init is an error and never a wait.
-fn open_gate(created: &Created) -> Result<()> {
+fn open_gate(created: &Created) -> Result<OwnedFd> {
     let container = &created.live().container;
     let id = &container.slot.id;
     let dir = container.slot.dir.as_fd();
@@ -64,6 +68,19 @@ fn open_gate(created: &Created) -> Result<()> {
     }
     match nix::unistd::write(&gate, b"s") {
         Err(Errno::EPIPE) => bail!("cannot start a container that has stopped: `{id}`: its init is gone"),
-        other => other.with_context(|| format!("write to `{GATE}` of container `{id}`")).map(drop),
+        other => other.with_context(|| format!("write to `{GATE}` of container `{id}`"))?,
+    };
+    Ok(gate)
+}
+
+/// poststart hooks come after the user's program has started (runtime-spec, runtime.md "Lifecycle" 8): execve, or the death
+/// of the init, closes the last reading end, which poll(2) reports as an error of this one.
+fn await_exec(gate: &OwnedFd) -> Result<()> {
+    let mut polled = [PollFd::new(gate.as_fd(), PollFlags::empty())];
+    loop {
+        match poll(&mut polled, PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            other => return other.context("wait for the container's program to start").map(drop),
+        }
     }
 }

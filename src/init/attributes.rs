@@ -9,11 +9,12 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{sethostname, setsid};
+use nix::unistd::{Pid, sethostname, setsid};
 
 use super::Child;
 use crate::fs::procfs::{ProcHandle, Scope};
 use crate::plan::namespaces::Kind;
+use crate::plan::process::Rlimit;
 use crate::sys;
 
 /// A session of its own, no blocked and no ignored signals (X5). The umask stays 0 until the identity is taken, so that
@@ -23,10 +24,20 @@ pub(super) fn session(child: &mut Child<'_>) -> Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("unblock signals")?;
     for signal in 1..=64 {
         if child.ignored_signals & (1 << (signal - 1)) != 0 {
-            sys::process::default_signal(signal);
+            sys::process::default_signal(signal).with_context(|| format!("reset ignored signal {signal}"))?;
         }
     }
     umask(Mode::empty());
+    Ok(())
+}
+
+/// The exact limits, as root and before anything that a filter could deny; lowering needs no right.
+pub(super) fn resource_limits(child: &mut Child<'_>) -> Result<()> {
+    for (index, limit) in child.process.rlimits.iter().enumerate() {
+        let Rlimit { name, resource, soft, hard } = limit;
+        sys::process::set_rlimit(Pid::from_raw(0), *resource, *soft, *hard)
+            .with_context(|| format!("process.rlimits[{index}]: set {name} to {soft}:{hard}"))?;
+    }
     Ok(())
 }
 

@@ -67,7 +67,9 @@ impl<'a> Child<'a> {
 
 pub(super) fn await_placed(child: &mut Child<'_>) -> Result<()> {
     let pid = child.end()?.await_placed()?;
-    child.part()?.host_pid = pid;
+    if let Some(part) = &mut child.container {
+        part.host_pid = pid;
+    }
     Ok(())
 }
 

@@ -72,10 +72,10 @@ pub(super) fn await_start(child: &mut Child<'_>) -> Result<()> {
     let end = child.end()?;
     end.send(&FromInit::Ready)?;
     end.expect(ToInit::Committed)?;
-    let Some(gate) = child.container.as_mut().and_then(|part| part.gate.take()) else { return Ok(()) };
+    // It stays open until the program runs: that is how `start` sees when to run poststart hooks.
+    let Some(gate) = child.container.as_ref().and_then(|part| part.gate.as_ref()) else { return Ok(()) };
     // The runtime that made this container ends now; from here on `start` is the only one to talk to.
     child.end = None;
-    sys::process::set_name(c"rundlet:[init]");
     let mut byte = [0_u8; 1];
     loop {
         // Held open for writing as well, so this blocks until a byte comes, and never sees an end of file.
@@ -108,7 +108,9 @@ pub(super) fn execute(child: &mut Child<'_>) -> Result<()> {
     let strings = |list: Vec<String>| list.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
     let args = strings(process.args.clone()).context("process.args")?;
     let env = strings(env).context("process.env")?;
-    let keep: Vec<_> = child.end.iter().map(|end| end.as_fd().as_raw_fd()).collect();
+    // Both are close-on-exec, and neither is anything to execve by (F2): a socket and a fifo.
+    let gate = child.container.as_ref().and_then(|part| part.gate.as_ref()).map(AsRawFd::as_raw_fd);
+    let keep: Vec<_> = child.end.iter().map(|end| end.as_fd().as_raw_fd()).chain(gate).collect();
     sys::fd::close_all_but(3 + child.preserved, &keep).context("close descriptors")?;
     for fd in 0..child.preserved {
         sys::fd::clear_cloexec(3 + fd).with_context(|| format!("preserve descriptor {}", 3 + fd))?;

@@ -42,11 +42,11 @@ fn is_terminal(fd: BorrowedFd<'_>) -> bool {
 }
 
 /// First try at the working directory, as root, so that one which only root may enter works as it does with runc. A missing
-/// one is made, mode 0755 (W3).
+/// one is made for a container's init, mode 0755 (W3); exec finds what there is.
 pub(super) fn enter_cwd(child: &mut Child<'_>) -> Result<()> {
     let cwd = child.process.cwd.as_str();
     match chdir(cwd) {
-        Err(Errno::ENOENT) => {
+        Err(Errno::ENOENT) if child.container.is_some() => {
             umask(Mode::from_bits_truncate(0o022));
             let made = std::fs::create_dir_all(cwd).with_context(|| format!("process.cwd: make `{cwd}`"));
             umask(Mode::empty());

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 pub(crate) use child::{Child, ContainerPart};
 pub(crate) use stage::{enter_container, enter_running, enter_staged};
 
-use crate::proto::{Failure, FromInit};
+use crate::proto::{Failure, FromInit, RuntimeGone};
 use crate::sys::process::exit_now;
 
 /// One privileged step: its name goes before every error it returns.
@@ -58,6 +58,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "security labels", run: labels::apply },
     Step { name: "stdio owner", run: identity::own_stdio },
     Step { name: "working directory", run: identity::enter_cwd },
+    Step { name: "resource limits", run: attributes::resource_limits },
     // Without no_new_privs loading a filter needs CAP_SYS_ADMIN, so before capabilities are dropped (N2).
     Step { name: "seccomp", run: handoff::seccomp_with_privileges },
     Step { name: "user and capabilities", run: identity::take_identity },
@@ -83,6 +84,9 @@ pub(crate) fn run_steps(steps: &[Step], child: &mut Child<'_>) -> ! {
 }
 
 fn report(step: &str, error: &anyhow::Error, child: &Child<'_>) {
+    if error.is::<RuntimeGone>() {
+        return;
+    }
     let errno = error.chain().find_map(|cause| cause.downcast_ref::<Errno>()).map_or(0, |errno| *errno as i32);
     let failure = Failure { step: step.to_owned(), errno, chain: format!("{error:#}") };
     let text = format!("rundlet: {step}: {error:#}\n");

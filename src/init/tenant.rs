@@ -6,11 +6,13 @@ use super::{Step, attributes, child, handoff, identity, labels, namespaces};
 pub(super) const TENANT_STEPS: &[Step] = &[
     Step { name: "session", run: attributes::session },
     Step { name: "session keyring", run: attributes::keyring },
+    Step { name: "placement", run: child::await_placed },
     Step { name: "user namespace root", run: namespaces::become_root },
     Step { name: "console", run: child::console },
     Step { name: "security labels", run: labels::apply },
     Step { name: "stdio owner", run: identity::own_stdio },
     Step { name: "working directory", run: identity::enter_cwd },
+    Step { name: "resource limits", run: attributes::resource_limits },
     Step { name: "seccomp", run: handoff::seccomp_with_privileges },
     Step { name: "user and capabilities", run: identity::take_identity },
     Step { name: "working directory", run: identity::verify_cwd },

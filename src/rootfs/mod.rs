@@ -99,7 +99,7 @@ fn open_root(plan: &RootfsPlan) -> Result<OwnedFd> {
             }
         }
     }
-    .with_context(|| format!("prepare root `{}`", plan.root.display()))
+    .with_context(|| format!("root.path: prepare root `{}`", plan.root.display()))
 }
 
 impl Root {

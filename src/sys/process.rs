@@ -35,6 +35,16 @@ pub(crate) fn set_rlimit(pid: Pid, resource: u32, soft: u64, hard: u64) -> Resul
     check(ret).map(drop)
 }
 
+/// The calling process's hard limit of a resource.
+pub(crate) fn hard_limit(resource: u32) -> Result<u64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit64, which lives here; no new value is given.
+    let ret = unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<libc::rlimit64>(), &raw mut limit)
+    };
+    check(ret).map(|_| limit.rlim_max)
+}
+
 /// setdomainname(2) of the calling process's UTS namespace.
 pub(crate) fn set_domain_name(name: &str) -> Result<()> {
     // SAFETY: pointer and length describe the same live string.
@@ -82,10 +92,17 @@ pub(crate) fn exec_fd(program: BorrowedFd<'_>, args: &[CString], env: &[CString]
     Errno::last()
 }
 
-/// Sets the disposition of `signal` to the default. Signals that cannot be set (SIGKILL) are an error of the caller.
-pub(crate) fn default_signal(signal: i32) {
-    // SAFETY: SIG_DFL is always a valid disposition and installs no handler code.
-    unsafe { libc::signal(signal, libc::SIG_DFL) };
+/// rt_sigaction(2): sets the disposition of `signal` to the default. By the system call itself, for libc refuses the two
+/// signals that it keeps to itself and that a caller may have left ignored all the same.
+pub(crate) fn default_signal(signal: i32) -> Result<()> {
+    // A kernel sigaction: handler (SIG_DFL is 0), flags, restorer, mask; all-zero asks for the default.
+    let action = [0_u64; 4];
+    let set_size = std::mem::size_of::<u64>();
+    // SAFETY: `action` has the size of the kernel's structure and outlives the call; SIG_DFL installs no handler code.
+    let ret = unsafe {
+        libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), std::ptr::null_mut::<u64>(), set_size)
+    };
+    check(ret).map(drop)
 }
 
 /// PR_SET_NAME: what `ps` and /proc/PID/comm show; at most 15 bytes are kept.
