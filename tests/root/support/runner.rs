@@ -133,7 +133,8 @@ fn unable(runtime: &Path) -> Option<String> {
 }
 
 fn run_one(job: &Job, number: usize, runtime: &Path) -> Verdict {
-    let token = format!("rt{}x{number}", std::process::id());
+    // The "z" keeps one token from being the beginning of another.
+    let token = format!("rt{}x{number}z", std::process::id());
     let dir = std::env::temp_dir().join(&token);
     std::fs::create_dir(&dir).unwrap();
     // A container's root mapped to an unprivileged id of the host walks through it.

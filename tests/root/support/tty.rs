@@ -61,7 +61,7 @@ impl ConsoleSocket {
     pub(crate) fn terminal(&self) -> Terminal {
         let mut received = self.receive();
         assert_eq!(received.fds.len(), 1, "exactly one descriptor");
-        Terminal { master: File::from(received.fds.remove(0)), seen: String::new() }
+        Terminal::of_master(received.fds.remove(0))
     }
 }
 
@@ -75,14 +75,26 @@ fn wait_readable(fd: impl AsFd, what: &str) {
 pub(crate) struct Terminal {
     pub(crate) master: File,
     pub(crate) seen: String,
+    /// Kept so that the size and the modes can still be read after the program has ended.
+    slave: Option<OwnedFd>,
 }
 
 impl Terminal {
+    pub(crate) fn of_master(master: OwnedFd) -> Self {
+        Self { master: File::from(master), seen: String::new(), slave: None }
+    }
+
+    /// The slave of a pty that [`Terminal::open`] made.
+    pub(crate) fn slave(&self) -> &OwnedFd {
+        self.slave.as_ref().expect("a pty opened here")
+    }
+
     /// A new pty; the second value is the slave.
     pub(crate) fn open(rows: u16, columns: u16) -> (Self, OwnedFd) {
         let size = nix::pty::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = nix::pty::openpty(Some(&size), None).unwrap();
-        (Self { master: File::from(pty.master), seen: String::new() }, pty.slave)
+        let slave = pty.slave.try_clone().unwrap();
+        (Self { master: File::from(pty.master), seen: String::new(), slave: Some(pty.slave) }, slave)
     }
 
     pub(crate) fn write(&mut self, text: &str) {
