@@ -1,4 +1,5 @@
-//! Finds what a test left behind by its token, and removes it.
+//! Finds what a test left behind, and removes it. Nothing here ever signals a process: a test's
+//! processes are in a pid namespace of their own (see `boxed`) and end with it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::{CGROUP_PARENT, Cx};
 
-/// Everything of the test that still exists; empty after a good test.
+/// Everything of the test that still exists; empty after a good test. Called inside the test's own
+/// pid namespace, where every process but the box's init and the caller is one of the test's.
 pub(crate) fn find(cx: &Cx) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(cx.root()).into_iter().flatten().flatten() {
@@ -20,10 +22,13 @@ pub(crate) fn find(cx: &Cx) -> Vec<String> {
     for path in cgroups(&cx.token) {
         found.push(format!("cgroup {}", path.display()));
     }
-    for pid in processes(&cx.token) {
-        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        found.push(format!("process {pid}: {command}"));
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if pid != 1 && pid != std::process::id() && super::alive(i64::from(pid)) {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            found.push(format!("process {pid}: {command}"));
+        }
     }
     found
 }
@@ -40,36 +45,28 @@ pub(crate) fn settle(cx: &Cx) -> Vec<String> {
     }
 }
 
-/// Removes what is left of the test, by the token; errors are for the next look to find.
+/// Lets frozen processes of the test die with its pid namespace.
+pub(crate) fn thaw(token: &str) {
+    for path in cgroups(token) {
+        for (file, value) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+            if path.join(file).exists() {
+                let _ = fs::write(path.join(file), value);
+            }
+        }
+    }
+}
+
+/// Removes the directories of the test: its processes and mounts went with its namespaces.
 pub(crate) fn remove(cx: &Cx) {
     for _ in 0..20 {
-        let pids = processes(&cx.token);
-        for pid in &pids {
-            let pid = nix::unistd::Pid::from_raw(*pid);
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-        }
         let groups = cgroups(&cx.token);
         for path in groups.iter().rev() {
-            let _ = fs::write(path.join("freezer.state"), "THAWED");
-            let _ = fs::write(path.join("cgroup.freeze"), "0");
-            for pid in fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default().lines() {
-                if let Ok(pid) = pid.parse() {
-                    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-                }
-            }
             let _ = fs::remove_dir(path);
         }
-        if pids.is_empty() && groups.is_empty() {
+        if groups.is_empty() {
             break;
         }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    for line in fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines().rev() {
-        if line.contains(&cx.token)
-            && let Some(target) = line.split(' ').nth(4)
-        {
-            let _ = nix::mount::umount2(target, nix::mount::MntFlags::MNT_DETACH);
-        }
+        std::thread::sleep(Duration::from_millis(20));
     }
     let _ = fs::remove_dir_all(&cx.dir);
 }
@@ -79,31 +76,6 @@ pub(crate) fn remove_parents() {
     for top in cgroup_mounts() {
         let _ = fs::remove_dir(top.join(CGROUP_PARENT));
     }
-}
-
-/// Processes (not zombies) whose mount table, root, working directory or command line has the token.
-fn processes(token: &str) -> Vec<i32> {
-    let own = i32::try_from(std::process::id()).unwrap();
-    let parent = nix::unistd::getppid().as_raw();
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        if pid == own || pid == parent {
-            continue;
-        }
-        let dir = entry.path();
-        let link = |name: &str| fs::read_link(dir.join(name)).is_ok_and(|to| to.to_string_lossy().contains(token));
-        let text = |name: &str| {
-            fs::read(dir.join(name)).is_ok_and(|data| String::from_utf8_lossy(&data).contains(token))
-        };
-        if text("cmdline") || link("cwd") || link("root") || text("mountinfo") || text("cgroup") {
-            // A zombie shows its cgroup until it is reaped, and that is not the runtime's doing.
-            if super::alive(i64::from(pid)) {
-                found.push(pid);
-            }
-        }
-    }
-    found
 }
 
 fn cgroup_mounts() -> Vec<PathBuf> {

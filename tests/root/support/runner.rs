@@ -1,20 +1,17 @@
 //! Picks the tests, runs each in a process of its own, several at a time, and reports.
 //!
-//! The process of a test is this binary with `--one MODULE::NAME WORLD DIR TOKEN`; it leaves by 0,
-//! by [`SKIPPED`] or by a panic. The parent has the deadline and removes what is left.
+//! The process of a test is this binary with `--one LABEL WORLD DIR TOKEN RUNTIME`, inside the box
+//! that `--box` makes; it leaves by 0, by [`SKIPPED`] or by a panic. This parent has the deadline
+//! and removes the test's directory and cgroups.
 
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
-
-use super::{Cx, SKIPPED, Test, World, Worlds, host_is_v2, is_rundlet, leak};
+use super::{Cx, SKIPPED, Test, World, Worlds, boxed, host_is_v2, is_rundlet, leak};
 
 const TEST_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -35,8 +32,11 @@ enum Verdict {
 pub(crate) fn main(tables: &[&[Test]]) -> ExitCode {
     let tests: Vec<Test> = tables.iter().flat_map(|table| table.iter().copied()).collect();
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if args.first().is_some_and(|arg| arg == "--one") {
-        return one(&tests, &args);
+    match args.first().map(String::as_str) {
+        Some("--box") => return boxed::enter(&args),
+        Some("--init") => return boxed::init(&args),
+        Some("--one") => return one(&tests, &args),
+        _ => {}
     }
     let runtime = runtime();
     let jobs = select(&tests, &args);
@@ -142,7 +142,7 @@ fn run_one(job: &Job, number: usize, runtime: &Path) -> Verdict {
     let log = dir.join("test.log");
     let output = File::create(&log).unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .arg("--one")
+        .arg("--box")
         .arg(job.test.label())
         .arg(if job.world == World::V2 { "v2" } else { "host" })
         .arg(&dir)
@@ -152,7 +152,6 @@ fn run_one(job: &Job, number: usize, runtime: &Path) -> Verdict {
         .stdin(Stdio::null())
         .stdout(output.try_clone().unwrap())
         .stderr(output)
-        .process_group(0)
         .spawn()
         .unwrap();
     let end = Instant::now() + TEST_DEADLINE;
@@ -161,8 +160,9 @@ fn run_one(job: &Job, number: usize, runtime: &Path) -> Verdict {
             break status.code();
         }
         if Instant::now() > end {
-            let group = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+            // The box's init has it as its death signal, and takes the box along.
+            leak::thaw(&token);
+            let _ = child.kill();
             let _ = child.wait();
             break None;
         }
@@ -218,9 +218,6 @@ fn one(tests: &[Test], args: &[String]) -> ExitCode {
     };
     let test = tests.iter().find(|test| test.label() == *label).expect("a test of that name");
     let world = if world == "v2" { World::V2 } else { World::Host };
-    if world == World::V2 {
-        enter_v2_view();
-    }
     let cx = Cx { dir: dir.into(), token: token.clone(), runtime: runtime.into(), world };
     (test.run)(&cx);
     let left = leak::settle(&cx);
@@ -229,12 +226,4 @@ fn one(tests: &[Test], args: &[String]) -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
-}
-
-/// A private mount namespace in which /sys/fs/cgroup is cgroup2 and nothing else.
-fn enter_v2_view() {
-    unshare(CloneFlags::CLONE_NEWNS).expect("unshare the mount namespace");
-    let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("make / private");
-    mount(Some("none"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), none).expect("mount cgroup2");
 }
