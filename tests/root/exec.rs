@@ -19,7 +19,7 @@ tests! {
     host capabilities_are_added;
     host capabilities_are_dropped_for_a_user;
     host no_new_privileges;
-    host resource_limits = "runc built with Go 1.19 raises the soft limit of open files";
+    host resource_limits;
     host oom_score;
     both by_process_file;
     host umask_of_a_process_file = "runc's exec keeps the caller's umask";
@@ -184,7 +184,9 @@ fn resource_limits(cx: &Cx) {
     let mut bundle = cx.bundle();
     bundle.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 111}]));
     let container = cx.start(&bundle);
-    container.exec_sh("ulimit -Sn; ulimit -Hn").ok().prints("99\n111");
+    // runc, built with Go 1.19, sometimes raises the soft limit to the hard one.
+    let output = container.exec_sh("ulimit -Sn; ulimit -Hn").ok();
+    assert!(output.text() == "99\n111" || !cx.is_rundlet(), "{output}");
     container.end();
 }
 
