@@ -12,7 +12,7 @@ const APPLETS: &[&str] = &[
     "ln", "mknod", "dd", "hostname", "ps", "kill", "readlink", "grep", "tr", "sort", "wc", "head", "tail", "stty",
     "tty", "chmod", "chown", "mktemp", "test", "true", "false", "ip", "ping", "nc", "seq", "cut", "find", "sync",
     "date", "nproc", "unshare", "uname", "od", "xargs", "printenv", "sed", "awk", "ipcs", "chroot", "yes", "usleep",
-    "printf", "cp", "mv", "df", "ulimit", "setsid", "timeout", "truncate", "dnsdomainname", "sysctl", "setpriv",
+    "printf", "cp", "mv", "df", "ulimit", "setsid", "timeout", "truncate", "dnsdomainname", "sysctl", "setpriv", "nsenter",
 ];
 
 /// Docker's default capabilities.
