@@ -11,7 +11,7 @@ use crate::support::{Bundle, Cx, eventually, tests};
 tests! {
     both all_kinds_in_order = "runc 1.1.5 runs poststart before the program";
     host state_on_standard_input;
-    host status_in_each_hook;
+    host status_in_each_hook = "runc 1.1.5 runs poststart while the container is still created";
     host environment_is_the_hooks_own;
     host arguments_are_the_hooks_own;
     host no_environment_means_none = "runc 1.1.5 hands its own environment on";
