@@ -28,10 +28,10 @@ tests! {
     v2 unified_values;
     v2 unified_value_without_its_controller;
     v2 limit_without_its_controller_is_an_error;
-    v2 killed_by_the_group;
+    v2 killed_by_the_group = "runc 1.1.5 leaves groups that were made below";
     v2 path_left_out;
     v2 relative_path;
-    v2 path_with_dotdot_stays_below = "runc 1.1.5 cleans it in another way";
+    v2 path_with_dotdot_stays_below;
     both deep_path;
     both a_used_group_is_refused = "runc 1.1.5 only warns";
     both an_empty_group_may_exist;
@@ -214,7 +214,7 @@ fn block_io_throttle(cx: &Cx) {
 fn limits_hold_for_exec(cx: &Cx) {
     need(cx, "pids");
     let container = cx.start(&limited(cx, "pids", json!({"limit": 12})));
-    let output = container.exec_sh("i=0; while [ $i -lt 30 ]; do sleep 1000 & i=$((i+1)); done; echo all");
+    let output = container.exec_sh("i=0; while [ $i -lt 30 ]; do sleep 1000 >/dev/null 2>&1 & i=$((i+1)); done; echo all");
     assert!(output.code != 0 && !output.stdout.contains("all"), "{output}");
     container.end();
 }
