@@ -43,7 +43,8 @@ tests! {
 /// Without the controller there is nothing to see, on a v2 host that has not enabled it.
 fn need(cx: &Cx, controller: &str) {
     let here = if cx.is_v2() {
-        fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|text| text.split_whitespace().any(|word| word == controller))
+        fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
+            .is_ok_and(|text| text.split_whitespace().any(|word| word == controller))
     } else {
         PathBuf::from("/sys/fs/cgroup").join(controller).exists()
     };
@@ -57,7 +58,10 @@ fn value(container: &Container<'_>, controller: &str, v1: &str, v2: &str) -> Str
     let cx = container.cx;
     let name = if cx.is_v2() { v2 } else { v1 };
     let path = cx.cgroup_dir(controller, &container.id).join(name);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+    fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        .trim()
+        .to_owned()
 }
 
 fn limited(cx: &Cx, pointer: &str, limits: Value) -> Bundle {
@@ -71,7 +75,10 @@ const MIB: u64 = 1 << 20;
 fn memory_limit_is_set(cx: &Cx) {
     need(cx, "memory");
     let container = cx.start(&limited(cx, "memory", json!({"limit": 64 * MIB})));
-    assert_eq!(value(&container, "memory", "memory.limit_in_bytes", "memory.max"), (64 * MIB).to_string());
+    assert_eq!(
+        value(&container, "memory", "memory.limit_in_bytes", "memory.max"),
+        (64 * MIB).to_string()
+    );
     container.end();
 }
 
@@ -87,19 +94,39 @@ fn memory_limit_bites(cx: &Cx) {
 
 fn memory_reservation_and_swap(cx: &Cx) {
     need(cx, "memory");
-    let container =
-        cx.start(&limited(cx, "memory", json!({"limit": 64 * MIB, "reservation": 32 * MIB, "swap": 96 * MIB})));
-    assert_eq!(value(&container, "memory", "memory.soft_limit_in_bytes", "memory.low"), (32 * MIB).to_string());
+    let container = cx.start(&limited(
+        cx,
+        "memory",
+        json!({"limit": 64 * MIB, "reservation": 32 * MIB, "swap": 96 * MIB}),
+    ));
+    assert_eq!(
+        value(
+            &container,
+            "memory",
+            "memory.soft_limit_in_bytes",
+            "memory.low"
+        ),
+        (32 * MIB).to_string()
+    );
     // v1 counts memory and swap together, v2 swap alone.
     let swap = if cx.is_v2() { 32 * MIB } else { 96 * MIB };
-    assert_eq!(value(&container, "memory", "memory.memsw.limit_in_bytes", "memory.swap.max"), swap.to_string());
+    assert_eq!(
+        value(
+            &container,
+            "memory",
+            "memory.memsw.limit_in_bytes",
+            "memory.swap.max"
+        ),
+        swap.to_string()
+    );
     container.end();
 }
 
 fn memory_limit_too_low_for_anything(cx: &Cx) {
     need(cx, "memory");
     // One page: whatever happens, it is an error, it ends, and it leaves nothing.
-    cx.try_create(&limited(cx, "memory", json!({"limit": 4096, "swap": 4096}))).is(1);
+    cx.try_create(&limited(cx, "memory", json!({"limit": 4096, "swap": 4096})))
+        .is(1);
 }
 
 fn pids_limit_is_set(cx: &Cx) {
@@ -115,7 +142,11 @@ fn pids_limit_bites(cx: &Cx) {
     bundle.sh("i=0; while [ $i -lt 40 ]; do sleep 1000 & i=$((i+1)); done; echo all");
     let output = cx.run(&bundle);
     assert_ne!(output.code, 0, "{output}");
-    assert!(output.stderr.contains("Resource temporarily unavailable") || output.stderr.contains("can't fork"), "{output}");
+    assert!(
+        output.stderr.contains("Resource temporarily unavailable")
+            || output.stderr.contains("can't fork"),
+        "{output}"
+    );
 }
 
 fn pids_unlimited(cx: &Cx) {
@@ -127,7 +158,11 @@ fn pids_unlimited(cx: &Cx) {
 
 fn cpu_quota_is_set(cx: &Cx) {
     need(cx, "cpu");
-    let container = cx.start(&limited(cx, "cpu", json!({"quota": 20000, "period": 50000})));
+    let container = cx.start(&limited(
+        cx,
+        "cpu",
+        json!({"quota": 20000, "period": 50000}),
+    ));
     if cx.is_v2() {
         assert_eq!(value(&container, "cpu", "", "cpu.max"), "20000 50000");
     } else {
@@ -149,7 +184,12 @@ fn cpu_quota_bites(cx: &Cx) {
     let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
     assert!(ticks < 30, "{ticks} ticks in 0.7 s at 10 %");
     let throttled = value(&container, "cpu", "cpu.stat", "cpu.stat");
-    assert!(throttled.lines().any(|line| line.starts_with("nr_throttled ") && line != "nr_throttled 0"), "{throttled}");
+    assert!(
+        throttled
+            .lines()
+            .any(|line| line.starts_with("nr_throttled ") && line != "nr_throttled 0"),
+        "{throttled}"
+    );
     container.end();
 }
 
@@ -170,14 +210,19 @@ fn cpuset_is_set_and_bites(cx: &Cx) {
     let mut bundle = limited(cx, "cpu", json!({"cpus": "0", "mems": "0"}));
     bundle.sh("nproc; grep Cpus_allowed_list /proc/self/status | tr -d '\\t'; exec sleep 1000");
     let container = cx.start(&bundle);
-    assert_eq!(value(&container, "cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
+    assert_eq!(
+        value(&container, "cpuset", "cpuset.cpus", "cpuset.cpus"),
+        "0"
+    );
     container.exec(&["nproc"]).ok().prints("1");
     container.end();
 }
 
 fn cpuset_of_a_missing_cpu(cx: &Cx) {
     need(cx, "cpuset");
-    let output = cx.try_create(&limited(cx, "cpu", json!({"cpus": "4000"}))).is(1);
+    let output = cx
+        .try_create(&limited(cx, "cpu", json!({"cpus": "4000"})))
+        .is(1);
     assert!(output.stderr.contains("cpuset"), "{output}");
 }
 
@@ -185,7 +230,11 @@ fn block_io_throttle(cx: &Cx) {
     need(cx, if cx.is_v2() { "io" } else { "blkio" });
     // The device of the test's directory, by the mount table.
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let device = table.lines().find(|line| line.split(' ').nth(4) == Some("/")).and_then(|line| line.split(' ').nth(2)).unwrap();
+    let device = table
+        .lines()
+        .find(|line| line.split(' ').nth(4) == Some("/"))
+        .and_then(|line| line.split(' ').nth(2))
+        .unwrap();
     let (major, minor) = device.split_once(':').unwrap();
     if major == "0" {
         cx.skip("/ is not on a block device");
@@ -202,11 +251,20 @@ fn block_io_throttle(cx: &Cx) {
     let container = cx.start(&bundle);
     if cx.is_v2() {
         let line = value(&container, "io", "", "io.max");
-        assert!(line.contains("rbps=1048576") && line.contains("wiops=77"), "{line}");
+        assert!(
+            line.contains("rbps=1048576") && line.contains("wiops=77"),
+            "{line}"
+        );
     } else {
         let file = |name: &str| value(&container, "blkio", name, "");
-        assert_eq!(file("blkio.throttle.read_bps_device"), format!("{major}:{minor} 1048576"));
-        assert_eq!(file("blkio.throttle.write_iops_device"), format!("{major}:{minor} 77"));
+        assert_eq!(
+            file("blkio.throttle.read_bps_device"),
+            format!("{major}:{minor} 1048576")
+        );
+        assert_eq!(
+            file("blkio.throttle.write_iops_device"),
+            format!("{major}:{minor} 77")
+        );
     }
     container.end();
 }
@@ -214,8 +272,13 @@ fn block_io_throttle(cx: &Cx) {
 fn limits_hold_for_exec(cx: &Cx) {
     need(cx, "pids");
     let container = cx.start(&limited(cx, "pids", json!({"limit": 12})));
-    let output = container.exec_sh("i=0; while [ $i -lt 30 ]; do sleep 1000 >/dev/null 2>&1 & i=$((i+1)); done; echo all");
-    assert!(output.code != 0 && !output.stdout.contains("all"), "{output}");
+    let output = container.exec_sh(
+        "i=0; while [ $i -lt 30 ]; do sleep 1000 >/dev/null 2>&1 & i=$((i+1)); done; echo all",
+    );
+    assert!(
+        output.code != 0 && !output.stdout.contains("all"),
+        "{output}"
+    );
     container.end();
 }
 
@@ -240,7 +303,11 @@ fn every_hierarchy_has_the_container(cx: &Cx) {
 fn one_group_has_the_container(cx: &Cx) {
     let container = cx.sleeper();
     let path = format!("0::/{CGROUP_PARENT}/{}", container.id);
-    assert!(groups_of(&container).contains(&path), "{:?}", groups_of(&container));
+    assert!(
+        groups_of(&container).contains(&path),
+        "{:?}",
+        groups_of(&container)
+    );
     let procs = fs::read_to_string(cx.cgroup_dir("", &container.id).join("cgroup.procs")).unwrap();
     assert_eq!(procs.trim(), container.pid().to_string());
     container.end();
@@ -248,12 +315,30 @@ fn one_group_has_the_container(cx: &Cx) {
 
 fn hugetlb_limit(cx: &Cx) {
     need(cx, "hugetlb");
-    let container = cx.start(&limited(cx, "hugepageLimits", json!([{"pageSize": "2MB", "limit": 4 * MIB}])));
+    let container = cx.start(&limited(
+        cx,
+        "hugepageLimits",
+        json!([{"pageSize": "2MB", "limit": 4 * MIB}]),
+    ));
     let dir = cx.cgroup_dir("hugetlb", &container.id);
-    assert_eq!(fs::read_to_string(dir.join("hugetlb.2MB.max")).unwrap().trim(), (4 * MIB).to_string());
+    assert_eq!(
+        fs::read_to_string(dir.join("hugetlb.2MB.max"))
+            .unwrap()
+            .trim(),
+        (4 * MIB).to_string()
+    );
     container.end();
-    let output = cx.try_create(&limited_again(cx, "hugepageLimits", json!([{"pageSize": "3MB", "limit": 1}]))).is(1);
-    assert!(output.stderr.contains("3MB") || !cx.is_rundlet(), "{output}");
+    let output = cx
+        .try_create(&limited_again(
+            cx,
+            "hugepageLimits",
+            json!([{"pageSize": "3MB", "limit": 1}]),
+        ))
+        .is(1);
+    assert!(
+        output.stderr.contains("3MB") || !cx.is_rundlet(),
+        "{output}"
+    );
 }
 
 /// A second bundle of the same test.
@@ -265,15 +350,37 @@ fn limited_again(cx: &Cx, pointer: &str, limits: Value) -> Bundle {
 
 fn unified_values(cx: &Cx) {
     need(cx, "hugetlb");
-    let container = cx.start(&limited(cx, "unified", json!({"hugetlb.2MB.max": "2097152", "cgroup.max.depth": "5"})));
+    let container = cx.start(&limited(
+        cx,
+        "unified",
+        json!({"hugetlb.2MB.max": "2097152", "cgroup.max.depth": "5"}),
+    ));
     let dir = cx.cgroup_dir("", &container.id);
-    assert_eq!(fs::read_to_string(dir.join("hugetlb.2MB.max")).unwrap().trim(), "2097152");
-    assert_eq!(fs::read_to_string(dir.join("cgroup.max.depth")).unwrap().trim(), "5");
+    assert_eq!(
+        fs::read_to_string(dir.join("hugetlb.2MB.max"))
+            .unwrap()
+            .trim(),
+        "2097152"
+    );
+    assert_eq!(
+        fs::read_to_string(dir.join("cgroup.max.depth"))
+            .unwrap()
+            .trim(),
+        "5"
+    );
     container.end();
 }
 
 fn unified_value_without_its_controller(cx: &Cx) {
-    for (number, key) in ["memory.max", "nosuch.key", "../cgroup.procs", "cgroup.procs/x"].into_iter().enumerate() {
+    for (number, key) in [
+        "memory.max",
+        "nosuch.key",
+        "../cgroup.procs",
+        "cgroup.procs/x",
+    ]
+    .into_iter()
+    .enumerate()
+    {
         if key == "memory.max" && has_memory() {
             continue;
         }
@@ -285,7 +392,8 @@ fn unified_value_without_its_controller(cx: &Cx) {
 }
 
 fn has_memory() -> bool {
-    fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|text| text.contains("memory"))
+    fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
+        .is_ok_and(|text| text.contains("memory"))
 }
 
 fn limit_without_its_controller_is_an_error(cx: &Cx) {
@@ -315,25 +423,42 @@ fn killed_by_the_group(cx: &Cx) {
     bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw"]);
     bundle.without_namespace("pid");
     let container = cx.start(&bundle);
-    crate::support::eventually("the child is moved", 5, || bundle.rootfs().join("mnt/ready").exists());
+    crate::support::eventually("the child is moved", 5, || {
+        bundle.rootfs().join("mnt/ready").exists()
+    });
     cx.call(&["delete", "--force", &container.id]).ok();
 }
 
 fn path_left_out(cx: &Cx) {
     let mut bundle = cx.bundle();
-    bundle.config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+    bundle.config["linux"]
+        .as_object_mut()
+        .unwrap()
+        .remove("cgroupsPath");
     let container = cx.start(&bundle);
-    let line = groups_of(&container).into_iter().find(|line| line.starts_with("0::")).unwrap();
+    let line = groups_of(&container)
+        .into_iter()
+        .find(|line| line.starts_with("0::"))
+        .unwrap();
     assert!(line.ends_with(&format!("/{}", container.id)), "{line}");
     container.end();
 }
 
 fn relative_path(cx: &Cx) {
     let mut bundle = cx.bundle();
-    bundle.set("/linux/cgroupsPath", json!(format!("{CGROUP_PARENT}/rel/{}", bundle.id)));
+    bundle.set(
+        "/linux/cgroupsPath",
+        json!(format!("{CGROUP_PARENT}/rel/{}", bundle.id)),
+    );
     let container = cx.start(&bundle);
-    let line = groups_of(&container).into_iter().find(|line| line.starts_with("0::")).unwrap();
-    assert!(line.ends_with(&format!("/{CGROUP_PARENT}/rel/{}", container.id)), "{line}");
+    let line = groups_of(&container)
+        .into_iter()
+        .find(|line| line.starts_with("0::"))
+        .unwrap();
+    assert!(
+        line.ends_with(&format!("/{CGROUP_PARENT}/rel/{}", container.id)),
+        "{line}"
+    );
     container.end();
     let _ = fs::remove_dir(format!("/sys/fs/cgroup/{CGROUP_PARENT}/rel"));
 }
@@ -341,9 +466,15 @@ fn relative_path(cx: &Cx) {
 fn path_with_dotdot_stays_below(cx: &Cx) {
     // G1: cleaned lexically, never above the mount point.
     let mut bundle = cx.bundle();
-    bundle.set("/linux/cgroupsPath", json!(format!("/../../{CGROUP_PARENT}/x/../{}", bundle.id)));
+    bundle.set(
+        "/linux/cgroupsPath",
+        json!(format!("/../../{CGROUP_PARENT}/x/../{}", bundle.id)),
+    );
     let container = cx.start(&bundle);
-    let line = groups_of(&container).into_iter().find(|line| line.starts_with("0::")).unwrap();
+    let line = groups_of(&container)
+        .into_iter()
+        .find(|line| line.starts_with("0::"))
+        .unwrap();
     assert_eq!(line, format!("0::/{CGROUP_PARENT}/{}", container.id));
     container.end();
 }
@@ -351,14 +482,24 @@ fn path_with_dotdot_stays_below(cx: &Cx) {
 fn deep_path(cx: &Cx) {
     let mut bundle = cx.bundle();
     let top = bundle.id.clone();
-    bundle.set("/linux/cgroupsPath", json!(format!("/{CGROUP_PARENT}/{top}-deep/a/b")));
+    bundle.set(
+        "/linux/cgroupsPath",
+        json!(format!("/{CGROUP_PARENT}/{top}-deep/a/b")),
+    );
     let container = cx.start(&bundle);
-    assert!(groups_of(&container).iter().any(|line| line.ends_with(&format!("/{top}-deep/a/b"))));
+    assert!(
+        groups_of(&container)
+            .iter()
+            .any(|line| line.ends_with(&format!("/{top}-deep/a/b")))
+    );
     container.end();
     // The runtime removes its own group; those above it are the caller's.
     for controller in controllers(cx) {
         for below in ["a", ""] {
-            let _ = fs::remove_dir(cx.cgroup_dir(&controller, &format!("{top}-deep")).join(below));
+            let _ = fs::remove_dir(
+                cx.cgroup_dir(&controller, &format!("{top}-deep"))
+                    .join(below),
+            );
         }
     }
 }
@@ -369,13 +510,17 @@ fn controllers(cx: &Cx) -> Vec<String> {
         return vec![String::new()];
     }
     let entries = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
 }
 
 /// Makes the container's group in each hierarchy before the container.
 fn group_before(cx: &Cx, bundle: &Bundle) -> Vec<PathBuf> {
-    let dirs: Vec<PathBuf> =
-        controllers(cx).iter().map(|controller| cx.cgroup_dir(controller, &bundle.id)).collect();
+    let dirs: Vec<PathBuf> = controllers(cx)
+        .iter()
+        .map(|controller| cx.cgroup_dir(controller, &bundle.id))
+        .collect();
     for dir in &dirs {
         fs::create_dir_all(dir).unwrap();
         for file in ["cpuset.cpus", "cpuset.mems"] {
@@ -424,9 +569,15 @@ fn an_empty_group_may_exist(cx: &Cx) {
 fn a_frozen_group_is_refused(cx: &Cx) {
     let bundle = cx.bundle();
     let dirs = group_before(cx, &bundle);
-    let (file, value) = if cx.is_v2() { ("cgroup.freeze", "1") } else { ("freezer.state", "FROZEN") };
+    let (file, value) = if cx.is_v2() {
+        ("cgroup.freeze", "1")
+    } else {
+        ("freezer.state", "FROZEN")
+    };
     for dir in &dirs {
-        if dir.join(file).exists() && (cx.is_v2() || dir.ends_with(format!("freezer/{CGROUP_PARENT}/{}", bundle.id))) {
+        if dir.join(file).exists()
+            && (cx.is_v2() || dir.ends_with(format!("freezer/{CGROUP_PARENT}/{}", bundle.id)))
+        {
             fs::write(dir.join(file), value).unwrap();
         }
     }

@@ -27,7 +27,8 @@ tests! {
     host existing_file_in_the_place_of_a_node;
 }
 
-const DEFAULTS: &str = "for d in null zero full random urandom tty; do stat -c '%n %F %t:%T %a' /dev/$d; done";
+const DEFAULTS: &str =
+    "for d in null zero full random urandom tty; do stat -c '%n %F %t:%T %a' /dev/$d; done";
 
 fn default_nodes_exist_and_work(cx: &Cx) {
     cx.sh(
@@ -54,13 +55,23 @@ fn links_of_dev(cx: &Cx) {
 }
 
 fn ptmx_is_the_containers_own(cx: &Cx) {
-    cx.sh("stat -L -c '%t:%T' /dev/ptmx; exec 3<>/dev/ptmx && ls /dev/pts | sort", |_| ()).prints("5:2\n0\nptmx");
+    cx.sh(
+        "stat -L -c '%t:%T' /dev/ptmx; exec 3<>/dev/ptmx && ls /dev/pts | sort",
+        |_| (),
+    )
+    .prints("5:2\n0\nptmx");
 }
 
 fn requested_nodes(cx: &Cx) {
     cx.sh("stat -c '%F %t:%T' /dev/fuse-like /dev/disk-like", |b| {
-        b.push("/linux/devices", json!({"path": "/dev/fuse-like", "type": "c", "major": 10, "minor": 229}));
-        b.push("/linux/devices", json!({"path": "/dev/disk-like", "type": "b", "major": 7, "minor": 300}));
+        b.push(
+            "/linux/devices",
+            json!({"path": "/dev/fuse-like", "type": "c", "major": 10, "minor": 229}),
+        );
+        b.push(
+            "/linux/devices",
+            json!({"path": "/dev/disk-like", "type": "b", "major": 7, "minor": 300}),
+        );
     })
     .prints("character special file a:e5\nblock special file 7:12c");
 }
@@ -77,14 +88,20 @@ fn requested_node_with_mode_and_owner(cx: &Cx) {
 
 fn requested_node_in_a_directory_to_be_made(cx: &Cx) {
     cx.sh("stat -c '%t:%T' /dev/a/b/node", |b| {
-        b.push("/linux/devices", json!({"path": "/dev/a/b/node", "type": "c", "major": 1, "minor": 5}));
+        b.push(
+            "/linux/devices",
+            json!({"path": "/dev/a/b/node", "type": "c", "major": 1, "minor": 5}),
+        );
     })
     .prints("1:5");
 }
 
 fn fifo_as_a_device(cx: &Cx) {
     cx.sh("stat -c %F /dev/pipe", |b| {
-        b.push("/linux/devices", json!({"path": "/dev/pipe", "type": "p", "fileMode": 0o600}));
+        b.push(
+            "/linux/devices",
+            json!({"path": "/dev/pipe", "type": "p", "fileMode": 0o600}),
+        );
     })
     .prints("fifo");
 }
@@ -114,18 +131,34 @@ fn denied_device_cannot_be_opened(cx: &Cx) {
     let output = cx.sh("(exec 3<>/dev/denied) 2>&1 && echo opened || echo denied", |b| {
         b.push("/linux/devices", json!({"path": "/dev/denied", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666}));
     });
-    assert!(output.stdout.contains("Operation not permitted"), "{output}");
+    assert!(
+        output.stdout.contains("Operation not permitted"),
+        "{output}"
+    );
     assert!(output.stdout.ends_with("denied\n"), "{output}");
 }
 
 fn nodes_can_be_made_but_not_opened(cx: &Cx) {
-    let output = cx.sh("mknod /tmp/b b 7 0 && echo made; (exec 3</tmp/b) 2>&1 || echo denied", |_| ());
-    assert!(output.stdout.starts_with("made\n") && output.stdout.ends_with("denied\n"), "{output}");
-    assert!(output.stdout.contains("Operation not permitted"), "{output}");
+    let output = cx.sh(
+        "mknod /tmp/b b 7 0 && echo made; (exec 3</tmp/b) 2>&1 || echo denied",
+        |_| (),
+    );
+    assert!(
+        output.stdout.starts_with("made\n") && output.stdout.ends_with("denied\n"),
+        "{output}"
+    );
+    assert!(
+        output.stdout.contains("Operation not permitted"),
+        "{output}"
+    );
 }
 
 fn allowed_device_can_be_opened(cx: &Cx) {
-    open_with(cx, &[json!({"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"})]).prints("opened");
+    open_with(
+        cx,
+        &[json!({"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"})],
+    )
+    .prints("opened");
 }
 
 fn rule_with_read_only(cx: &Cx) {
@@ -135,17 +168,27 @@ fn rule_with_read_only(cx: &Cx) {
             let rule = json!({"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rm"});
             b.push("/linux/resources/devices", rule);
         });
-    assert!(output.stdout.starts_with("read\n") && output.stdout.ends_with("no write\n"), "{output}");
+    assert!(
+        output.stdout.starts_with("read\n") && output.stdout.ends_with("no write\n"),
+        "{output}"
+    );
     assert!(output.stdout.contains("not permitted"), "{output}");
 }
 
 fn rule_with_wildcards(cx: &Cx) {
-    open_with(cx, &[json!({"allow": true, "type": "c", "major": 10, "access": "rwm"})]).prints("opened");
+    open_with(
+        cx,
+        &[json!({"allow": true, "type": "c", "major": 10, "access": "rwm"})],
+    )
+    .prints("opened");
 }
 
 fn rule_for_the_other_kind_does_not_match(cx: &Cx) {
-    open_with(cx, &[json!({"allow": true, "type": "b", "major": 10, "minor": 229, "access": "rwm"})])
-        .has("Operation not permitted");
+    open_with(
+        cx,
+        &[json!({"allow": true, "type": "b", "major": 10, "minor": 229, "access": "rwm"})],
+    )
+    .has("Operation not permitted");
 }
 
 fn later_rules_win(cx: &Cx) {
@@ -161,15 +204,25 @@ fn allow_all(cx: &Cx) {
 fn no_rules_at_all_deny(cx: &Cx) {
     // G4: without a rule the default is deny, and the standard nodes still work.
     fuse(cx);
-    let output = cx.sh(&format!("echo x >/dev/null && echo null; {OPEN}"), |b| b.set("/linux/resources", json!({})));
-    assert!(output.stdout.starts_with("null\n") && output.stdout.ends_with("denied\n"), "{output}");
+    let output = cx.sh(&format!("echo x >/dev/null && echo null; {OPEN}"), |b| {
+        b.set("/linux/resources", json!({}))
+    });
+    assert!(
+        output.stdout.starts_with("null\n") && output.stdout.ends_with("denied\n"),
+        "{output}"
+    );
 }
 
 fn rules_hold_for_exec(cx: &Cx) {
     fuse(cx);
     let container = cx.sleeper();
-    let output = container.exec_sh(&format!("echo x >/dev/null && echo null; {OPEN}")).ok();
-    assert!(output.stdout.starts_with("null\n") && output.stdout.ends_with("denied\n"), "{output}");
+    let output = container
+        .exec_sh(&format!("echo x >/dev/null && echo null; {OPEN}"))
+        .ok();
+    assert!(
+        output.stdout.starts_with("null\n") && output.stdout.ends_with("denied\n"),
+        "{output}"
+    );
     container.end();
 }
 
@@ -202,9 +255,16 @@ fn dev_as_a_link_does_not_touch_the_host(cx: &Cx) {
     std::fs::remove_dir(bundle.rootfs().join("dev")).unwrap();
     std::os::unix::fs::symlink(&outside, bundle.rootfs().join("dev")).unwrap();
     let _ = cx.run(&bundle);
-    let names: Vec<_> = std::fs::read_dir(&outside).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    let names: Vec<_> = std::fs::read_dir(&outside)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
     assert_eq!(names, ["ptmx"]);
-    assert_eq!(std::fs::read_to_string(outside.join("ptmx")).unwrap(), "precious");
+    assert_eq!(
+        std::fs::read_to_string(outside.join("ptmx")).unwrap(),
+        "precious"
+    );
 }
 
 fn existing_file_in_the_place_of_a_node(cx: &Cx) {
@@ -217,7 +277,9 @@ fn existing_file_in_the_place_of_a_node(cx: &Cx) {
     let output = cx.run(&bundle);
     // Replaced or refused, never trusted.
     assert!(
-        output.code == 1 || output.stdout.starts_with("character special file 1:3\n") || !cx.is_rundlet(),
+        output.code == 1
+            || output.stdout.starts_with("character special file 1:3\n")
+            || !cx.is_rundlet(),
         "{output}"
     );
 }

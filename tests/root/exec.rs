@@ -52,7 +52,10 @@ tests! {
 fn by_flags(cx: &Cx) {
     let container = cx.sleeper();
     let output = container.exec(&["sh", "-c", "echo out; echo err >&2"]).ok();
-    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("out\n", "err\n"));
+    assert_eq!(
+        (output.stdout.as_str(), output.stderr.as_str()),
+        ("out\n", "err\n")
+    );
     assert_eq!(container.status(), "running");
     container.end();
 }
@@ -67,13 +70,19 @@ fn exit_codes(cx: &Cx) {
 
 fn standard_input(cx: &Cx) {
     let container = cx.sleeper();
-    cx.spawn_with_input(cx.command(&["exec", &container.id, "cat"]), "to cat\n").wait().ok().prints("to cat");
+    cx.spawn_with_input(cx.command(&["exec", &container.id, "cat"]), "to cat\n")
+        .wait()
+        .ok()
+        .prints("to cat");
     container.end();
 }
 
 fn flags_after_the_id_belong_to_the_program(cx: &Cx) {
     let container = cx.sleeper();
-    container.exec(&["echo", "-d", "--env", "A=b"]).ok().prints("-d --env A=b");
+    container
+        .exec(&["echo", "-d", "--env", "A=b"])
+        .ok()
+        .prints("-d --env A=b");
     container.exec(&["echo", "--", "-x"]).ok().prints("-- -x");
     container.end();
 }
@@ -83,17 +92,28 @@ fn environment(cx: &Cx) {
     bundle.push("/process/env", json!("KEPT=1"));
     bundle.push("/process/env", json!("CHANGED=old"));
     let container = cx.start(&bundle);
-    let output = container.exec_with(&["--env", "CHANGED=new", "--env", "ADDED=a,b c"], &["env"]).ok();
+    let output = container
+        .exec_with(&["--env", "CHANGED=new", "--env", "ADDED=a,b c"], &["env"])
+        .ok();
     let has = |line: &str| output.stdout.lines().any(|seen| seen == line);
-    assert!(has("KEPT=1") && has("CHANGED=new") && has("ADDED=a,b c") && !has("CHANGED=old"), "{output}");
+    assert!(
+        has("KEPT=1") && has("CHANGED=new") && has("ADDED=a,b c") && !has("CHANGED=old"),
+        "{output}"
+    );
     container.end();
 }
 
 fn home_comes_from_passwd(cx: &Cx) {
     let container = cx.sleeper();
     container.exec_sh("echo $HOME").ok().prints("/root");
-    container.exec_with(&["--user", "1000"], &["sh", "-c", "echo $HOME"]).ok().prints("/home/guest");
-    container.exec_with(&["--user", "4321"], &["sh", "-c", "echo $HOME"]).ok().prints("/");
+    container
+        .exec_with(&["--user", "1000"], &["sh", "-c", "echo $HOME"])
+        .ok()
+        .prints("/home/guest");
+    container
+        .exec_with(&["--user", "4321"], &["sh", "-c", "echo $HOME"])
+        .ok()
+        .prints("/");
     container.end();
 }
 
@@ -102,20 +122,40 @@ fn working_directory(cx: &Cx) {
     bundle.set("/process/cwd", json!("/mnt"));
     let container = cx.start(&bundle);
     container.exec(&["pwd"]).ok().prints("/mnt");
-    container.exec_with(&["--cwd", "/tmp"], &["pwd"]).ok().prints("/tmp");
+    container
+        .exec_with(&["--cwd", "/tmp"], &["pwd"])
+        .ok()
+        .prints("/tmp");
     container.end();
 }
 
 fn user_and_group(cx: &Cx) {
     let container = cx.sleeper();
-    container.exec_with(&["--user", "1000:50"], &["sh", "-c", "id -u; id -g"]).ok().prints("1000\n50");
-    container.exec_with(&["-u", "1000"], &["sh", "-c", "id -u; id -g"]).ok().prints("1000\n0");
+    container
+        .exec_with(&["--user", "1000:50"], &["sh", "-c", "id -u; id -g"])
+        .ok()
+        .prints("1000\n50");
+    container
+        .exec_with(&["-u", "1000"], &["sh", "-c", "id -u; id -g"])
+        .ok()
+        .prints("1000\n0");
     container.end();
 }
 
 fn user_is_a_number_or_refused(cx: &Cx) {
     let container = cx.sleeper();
-    for user in ["guest", "1x", "1:", ":1", "-1", "4294967295", "4294967296", "1:4294967296", "0x10", " 1"] {
+    for user in [
+        "guest",
+        "1x",
+        "1:",
+        ":1",
+        "-1",
+        "4294967295",
+        "4294967296",
+        "1:4294967296",
+        "0x10",
+        " 1",
+    ] {
         container.exec_with(&["--user", user], &["id"]).is(255);
     }
     container.end();
@@ -124,7 +164,17 @@ fn user_is_a_number_or_refused(cx: &Cx) {
 fn additional_groups(cx: &Cx) {
     let container = cx.sleeper();
     container
-        .exec_with(&["-u", "1000:1000", "--additional-gids", "77", "--additional-gids", "88"], &["id", "-G"])
+        .exec_with(
+            &[
+                "-u",
+                "1000:1000",
+                "--additional-gids",
+                "77",
+                "--additional-gids",
+                "88",
+            ],
+            &["id", "-G"],
+        )
         .ok()
         .prints("1000 77 88");
     container.end();
@@ -143,7 +193,10 @@ const CAP_LINES: &str = "grep ^Cap /proc/self/status | tr -d '\\t'";
 fn capability_sets(container: &Container<'_>, flags: &[&str]) -> [u64; 5] {
     let output = container.exec_with(flags, &["sh", "-c", CAP_LINES]).ok();
     ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map(|name| {
-        let line = output.stdout.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+        let line = output
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name}:")));
         u64::from_str_radix(line.unwrap(), 16).unwrap()
     })
 }
@@ -165,7 +218,8 @@ fn capabilities_are_added(cx: &Cx) {
 
 fn capabilities_are_dropped_for_a_user(cx: &Cx) {
     let container = cx.sleeper();
-    let [inheritable, permitted, effective, _, ambient] = capability_sets(&container, &["--user", "1000"]);
+    let [inheritable, permitted, effective, _, ambient] =
+        capability_sets(&container, &["--user", "1000"]);
     assert_eq!((inheritable, permitted, effective, ambient), (0, 0, 0, 0));
     container.end();
 }
@@ -176,13 +230,19 @@ fn no_new_privileges(cx: &Cx) {
     let container = cx.start(&bundle);
     let script = "grep NoNewPrivs /proc/self/status | tr -dc 01";
     container.exec_sh(script).ok().prints("0");
-    container.exec_with(&["--no-new-privs"], &["sh", "-c", script]).ok().prints("1");
+    container
+        .exec_with(&["--no-new-privs"], &["sh", "-c", script])
+        .ok()
+        .prints("1");
     container.end();
 }
 
 fn resource_limits(cx: &Cx) {
     let mut bundle = cx.bundle();
-    bundle.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 111}]));
+    bundle.set(
+        "/process/rlimits",
+        json!([{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 111}]),
+    );
     let container = cx.start(&bundle);
     // runc, built with Go 1.19, sometimes raises the soft limit to the hard one.
     let output = container.exec_sh("ulimit -Sn; ulimit -Hn").ok();
@@ -194,12 +254,18 @@ fn oom_score(cx: &Cx) {
     let mut bundle = cx.bundle();
     bundle.set("/process/oomScoreAdj", json!(321));
     let container = cx.start(&bundle);
-    container.exec_sh("cat /proc/self/oom_score_adj").ok().prints("321");
+    container
+        .exec_sh("cat /proc/self/oom_score_adj")
+        .ok()
+        .prints("321");
     container.end();
 }
 
 fn process_file(cx: &Cx, process: &Value) -> String {
-    cx.file("process.json", &process.to_string()).to_str().unwrap().to_owned()
+    cx.file("process.json", &process.to_string())
+        .to_str()
+        .unwrap()
+        .to_owned()
 }
 
 fn by_process_file(cx: &Cx) {
@@ -214,8 +280,12 @@ fn by_process_file(cx: &Cx) {
         }),
     );
     let wanted = "12\n34\n34 56\n/tmp\n1";
-    cx.call(&["exec", "--process", &file, &container.id]).ok().prints(wanted);
-    cx.call(&["exec", "-p", &file, &container.id]).ok().prints(wanted);
+    cx.call(&["exec", "--process", &file, &container.id])
+        .ok()
+        .prints(wanted);
+    cx.call(&["exec", "-p", &file, &container.id])
+        .ok()
+        .prints(wanted);
     container.end();
 }
 
@@ -223,7 +293,14 @@ fn umask_of_a_process_file(cx: &Cx) {
     let container = cx.sleeper();
     let process = json!({"user": {"uid": 0, "gid": 0, "umask": 0o77}, "args": ["sh", "-c", "umask"],
                          "env": ["PATH=/bin"], "cwd": "/"});
-    cx.call(&["exec", "--process", &process_file(cx, &process), &container.id]).ok().prints("0077");
+    cx.call(&[
+        "exec",
+        "--process",
+        &process_file(cx, &process),
+        &container.id,
+    ])
+    .ok()
+    .prints("0077");
     container.end();
 }
 
@@ -231,18 +308,30 @@ fn process_file_replaces_the_environment(cx: &Cx) {
     let mut bundle = cx.bundle();
     bundle.push("/process/env", json!("OF_CONFIG=1"));
     let container = cx.start(&bundle);
-    let process = json!({"user": {"uid": 0, "gid": 0}, "args": ["env"], "env": ["PATH=/bin"], "cwd": "/"});
-    let output = cx.call(&["exec", "--process", &process_file(cx, &process), &container.id]).ok();
-    assert!(output.stdout.contains("PATH=/bin\n") && !output.stdout.contains("OF_CONFIG"), "{output}");
+    let process =
+        json!({"user": {"uid": 0, "gid": 0}, "args": ["env"], "env": ["PATH=/bin"], "cwd": "/"});
+    let output = cx
+        .call(&[
+            "exec",
+            "--process",
+            &process_file(cx, &process),
+            &container.id,
+        ])
+        .ok();
+    assert!(
+        output.stdout.contains("PATH=/bin\n") && !output.stdout.contains("OF_CONFIG"),
+        "{output}"
+    );
     container.end();
 }
 
 fn process_file_without_capabilities(cx: &Cx) {
     let container = cx.sleeper();
-    let process =
-        json!({"user": {"uid": 0, "gid": 0}, "args": ["sh", "-c", CAP_LINES], "env": ["PATH=/bin"], "cwd": "/"});
+    let process = json!({"user": {"uid": 0, "gid": 0}, "args": ["sh", "-c", CAP_LINES], "env": ["PATH=/bin"], "cwd": "/"});
     let file = process_file(cx, &process);
-    cx.call(&["exec", "--process", &file, &container.id]).ok().has("CapEff:0000000000000000");
+    cx.call(&["exec", "--process", &file, &container.id])
+        .ok()
+        .has("CapEff:0000000000000000");
     container.end();
 }
 
@@ -251,9 +340,30 @@ fn broken_process_file(cx: &Cx) {
     let exec = |file: &str| cx.call(&["exec", "--process", file, &container.id]).is(255);
     exec("/no/such/file").says("no such file or directory");
     exec(cx.file("a", "{not json").to_str().unwrap());
-    exec(cx.file("b", r#"{"args": [], "cwd": "/", "user": {"uid": 0, "gid": 0}}"#).to_str().unwrap());
-    exec(cx.file("c", r#"{"args": ["true"], "cwd": "tmp", "user": {"uid": 0, "gid": 0}}"#).to_str().unwrap());
-    exec(cx.file("d", r#"{"args": "true", "cwd": "/", "user": {"uid": 0, "gid": 0}}"#).to_str().unwrap());
+    exec(
+        cx.file(
+            "b",
+            r#"{"args": [], "cwd": "/", "user": {"uid": 0, "gid": 0}}"#,
+        )
+        .to_str()
+        .unwrap(),
+    );
+    exec(
+        cx.file(
+            "c",
+            r#"{"args": ["true"], "cwd": "tmp", "user": {"uid": 0, "gid": 0}}"#,
+        )
+        .to_str()
+        .unwrap(),
+    );
+    exec(
+        cx.file(
+            "d",
+            r#"{"args": "true", "cwd": "/", "user": {"uid": 0, "gid": 0}}"#,
+        )
+        .to_str()
+        .unwrap(),
+    );
     container.end();
 }
 
@@ -262,7 +372,10 @@ fn detached_with_pid_file(cx: &Cx) {
     let pid_file = cx.dir.join("exec.pid");
     let script = "trap 'exit 0' TERM; echo up >/mnt/exec-ran; while :; do sleep 0.05; done";
     container
-        .exec_with(&["--detach", "--pid-file", pid_file.to_str().unwrap()], &["sh", "-c", script])
+        .exec_with(
+            &["--detach", "--pid-file", pid_file.to_str().unwrap()],
+            &["sh", "-c", script],
+        )
         .ok();
     let text = std::fs::read_to_string(&pid_file).unwrap();
     let pid: i64 = text.parse().expect("the pid alone");
@@ -270,7 +383,9 @@ fn detached_with_pid_file(cx: &Cx) {
     let output = cx.call(&["ps", "--format", "json", &container.id]).ok();
     let pids: Vec<i64> = serde_json::from_str(&output.stdout).unwrap();
     assert!(pids.contains(&pid), "{output}");
-    eventually("it runs", 5, || cx.dir.join("bundle-c/rootfs/mnt/exec-ran").exists());
+    eventually("it runs", 5, || {
+        cx.dir.join("bundle-c/rootfs/mnt/exec-ran").exists()
+    });
     container.end();
     assert!(!crate::support::alive(pid));
 }
@@ -279,11 +394,14 @@ fn pid_file_only_if_started(cx: &Cx) {
     let container = cx.sleeper();
     let pid_file = cx.dir.join("exec.pid");
     let path = pid_file.to_str().unwrap();
-    container.exec_with(&["-d", "--pid-file", path], &["/no/such/program"]).is(255);
+    container
+        .exec_with(&["-d", "--pid-file", path], &["/no/such/program"])
+        .is(255);
     assert!(!pid_file.exists());
-    let leftover = std::fs::read_dir(&cx.dir).unwrap().flatten().any(|entry| {
-        entry.file_name().to_string_lossy().contains("exec.pid")
-    });
+    let leftover = std::fs::read_dir(&cx.dir)
+        .unwrap()
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().contains("exec.pid"));
     assert!(!leftover, "a temporary of the pid file stays");
     container.end();
 }
@@ -295,7 +413,10 @@ fn joins_all_namespaces(cx: &Cx) {
     let pid = container.pid();
     for kind in ["pid", "net", "ipc", "uts", "mnt", "cgroup", "user"] {
         let wanted = std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
-        container.exec(&["readlink", &format!("/proc/self/ns/{kind}")]).ok().prints(wanted.to_str().unwrap());
+        container
+            .exec(&["readlink", &format!("/proc/self/ns/{kind}")])
+            .ok()
+            .prints(wanted.to_str().unwrap());
     }
     container.exec(&["hostname"]).ok().prints("inside");
     container.end();
@@ -317,7 +438,10 @@ fn joins_the_cgroup(cx: &Cx) {
 
 fn sees_the_containers_processes(cx: &Cx) {
     let container = cx.sleeper();
-    container.exec_sh("tr '\\0' ' ' </proc/1/cmdline; set -- /proc/[0-9]*; echo $#").ok().prints("sleep 1000 2");
+    container
+        .exec_sh("tr '\\0' ' ' </proc/1/cmdline; set -- /proc/[0-9]*; echo $#")
+        .ok()
+        .prints("sleep 1000 2");
     container.end();
 }
 
@@ -335,7 +459,9 @@ fn seccomp_holds_too(cx: &Cx) {
 }
 
 fn missing_container_and_wrong_states(cx: &Cx) {
-    cx.call(&["exec", &cx.id("no"), "true"]).is(255).says("does not exist");
+    cx.call(&["exec", &cx.id("no"), "true"])
+        .is(255)
+        .says("does not exist");
     let container = cx.start(&cx.script("true"));
     container.wait_for("stopped");
     container.exec(&["true"]).is(255).says("stopped");
@@ -360,7 +486,10 @@ fn ignore_paused(cx: &Cx) {
     command.env("LANG", "C");
     let mut running = cx.spawn(command);
     std::thread::sleep(std::time::Duration::from_millis(200));
-    assert!(running.child.try_wait().unwrap().is_none(), "it ran in a frozen group");
+    assert!(
+        running.child.try_wait().unwrap().is_none(),
+        "it ran in a frozen group"
+    );
     container.call("resume").ok();
     running.wait().ok().prints("thawed");
     container.end();
@@ -376,24 +505,43 @@ fn no_program(cx: &Cx) {
 fn missing_program(cx: &Cx) {
     let container = cx.sleeper();
     let lower = |output: crate::support::Output| output.stderr.to_lowercase();
-    assert!(lower(container.exec(&["nosuchprogram"]).is(255)).contains("executable file not found in $path"));
-    assert!(lower(container.exec(&["/no/such/program"]).is(255)).contains("no such file or directory"));
+    assert!(
+        lower(container.exec(&["nosuchprogram"]).is(255))
+            .contains("executable file not found in $path")
+    );
+    assert!(
+        lower(container.exec(&["/no/such/program"]).is(255)).contains("no such file or directory")
+    );
     container.end();
 }
 
 fn program_without_permission(cx: &Cx) {
     let container = cx.sleeper();
-    let text = container.exec(&["/etc/passwd"]).is(255).stderr.to_lowercase();
+    let text = container
+        .exec(&["/etc/passwd"])
+        .is(255)
+        .stderr
+        .to_lowercase();
     assert!(text.contains("permission denied"), "{text}");
     let text = container.exec(&["/etc"]).is(255).stderr.to_lowercase();
-    assert!(text.contains("permission denied") || text.contains("is a directory"), "{text}");
+    assert!(
+        text.contains("permission denied") || text.contains("is a directory"),
+        "{text}"
+    );
     container.end();
 }
 
 fn missing_working_directory(cx: &Cx) {
     let container = cx.sleeper();
-    let text = container.exec_with(&["--cwd", "/no/where"], &["true"]).is(255).stderr.to_lowercase();
-    assert!(text.contains("/no/where") && text.contains("no such file or directory"), "{text}");
+    let text = container
+        .exec_with(&["--cwd", "/no/where"], &["true"])
+        .is(255)
+        .stderr
+        .to_lowercase();
+    assert!(
+        text.contains("/no/where") && text.contains("no such file or directory"),
+        "{text}"
+    );
     container.exec_with(&["--cwd", "tmp"], &["true"]).is(255);
     container.end();
 }
@@ -404,7 +552,10 @@ fn defaults_come_from_the_state_not_the_bundle(cx: &Cx) {
     let container = cx.start(&bundle);
     bundle.set("/process/user", json!({"uid": 1000, "gid": 1000}));
     bundle.write();
-    container.exec_sh("echo $WHICH; id -u").ok().prints("first\n0");
+    container
+        .exec_sh("echo $WHICH; id -u")
+        .ok()
+        .prints("first\n0");
     container.end();
 }
 
@@ -412,18 +563,38 @@ fn in_a_group_below(cx: &Cx) {
     let container = cx.sleeper();
     let dir = cx.cgroup_dir("pids", &container.id).join("sub");
     std::fs::create_dir(&dir).unwrap();
-    let output = container.exec_with(&["--cgroup", "sub"], &["cat", "/proc/self/cgroup"]).ok();
-    assert!(output.text().ends_with(&format!("{}/sub", container.id)), "{output}");
+    let output = container
+        .exec_with(&["--cgroup", "sub"], &["cat", "/proc/self/cgroup"])
+        .ok();
+    assert!(
+        output.text().ends_with(&format!("{}/sub", container.id)),
+        "{output}"
+    );
     container.end();
 }
 
 fn escape_from_the_cgroup_is_refused(cx: &Cx) {
     let container = cx.sleeper();
-    for path in ["..", "../..", "/..", "../x", "sub/../..", &format!("../{}-not", container.id)] {
-        let given = if cx.is_v2() { path.to_owned() } else { format!("pids:{path}") };
-        container.exec_with(&["--cgroup", &given], &["true"]).is(255);
+    for path in [
+        "..",
+        "../..",
+        "/..",
+        "../x",
+        "sub/../..",
+        &format!("../{}-not", container.id),
+    ] {
+        let given = if cx.is_v2() {
+            path.to_owned()
+        } else {
+            format!("pids:{path}")
+        };
+        container
+            .exec_with(&["--cgroup", &given], &["true"])
+            .is(255);
     }
-    container.exec_with(&["--cgroup", "no-such-group"], &["true"]).is(255);
+    container
+        .exec_with(&["--cgroup", "no-such-group"], &["true"])
+        .is(255);
     container.end();
 }
 
@@ -439,7 +610,9 @@ fn signals_are_passed_on(cx: &Cx) {
     let container = cx.sleeper();
     let script = "trap 'exit 5' USR1; echo ready; while :; do sleep 0.02; done";
     let running = cx.spawn(cx.command(&["exec", &container.id, "sh", "-c", script]));
-    eventually("the program is ready", 5, || running.so_far().contains("ready"));
+    eventually("the program is ready", 5, || {
+        running.so_far().contains("ready")
+    });
     let pid = nix::unistd::Pid::from_raw(i32::try_from(running.child.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGUSR1).unwrap();
     running.wait().is(5);
@@ -465,11 +638,16 @@ fn the_shell_of_the_container_survives(cx: &Cx) {
     // exec'd processes that die must not become zombies of the runtime, nor end the container.
     let bundle = cx.script("trap 'exit 0' TERM; touch /mnt/ready; while :; do sleep 0.05; done");
     let container = cx.start(&bundle);
-    eventually("the trap is set", 5, || bundle.rootfs().join("mnt/ready").exists());
+    eventually("the trap is set", 5, || {
+        bundle.rootfs().join("mnt/ready").exists()
+    });
     for _ in 0..5 {
         container.exec_sh("kill -KILL $$").is(137);
     }
-    container.exec_sh("grep -l '^State:.Z' /proc/[0-9]*/status | wc -l").ok().prints("0");
+    container
+        .exec_sh("grep -l '^State:.Z' /proc/[0-9]*/status | wc -l")
+        .ok()
+        .prints("0");
     container.end();
 }
 
@@ -477,10 +655,18 @@ fn in_a_user_namespace(cx: &Cx) {
     let mut bundle = cx.bundle();
     bundle.user_namespace();
     let container = cx.start(&bundle);
-    container.exec_sh("id -u; readlink /proc/self/ns/user").ok().prints(&format!(
-        "0\n{}",
-        std::fs::read_link(format!("/proc/{}/ns/user", container.pid())).unwrap().display()
-    ));
-    container.exec_with(&["-u", "5:6"], &["sh", "-c", "id -u; id -g"]).ok().prints("5\n6");
+    container
+        .exec_sh("id -u; readlink /proc/self/ns/user")
+        .ok()
+        .prints(&format!(
+            "0\n{}",
+            std::fs::read_link(format!("/proc/{}/ns/user", container.pid()))
+                .unwrap()
+                .display()
+        ));
+    container
+        .exec_with(&["-u", "5:6"], &["sh", "-c", "id -u; id -g"])
+        .ok()
+        .prints("5\n6");
     container.end();
 }

@@ -24,7 +24,13 @@ tests! {
 }
 
 /// The runtime's `run` in a shell of the host, with redirections and variables before it.
-fn run_line(cx: &Cx, bundle: &Bundle, before: &str, flags: &str, redirections: &str) -> crate::support::Output {
+fn run_line(
+    cx: &Cx,
+    bundle: &Bundle,
+    before: &str,
+    flags: &str,
+    redirections: &str,
+) -> crate::support::Output {
     bundle.write();
     cx.host(&format!(
         "{before} exec {} --root {} run --bundle {} {flags} {} {redirections}",
@@ -46,7 +52,9 @@ fn callers_descriptors_do_not_leak(cx: &Cx) {
     let file = cx.file("secret", "secret");
     let bundle = cx.script(LIST);
     let redirections = format!("5<{0} 7<{0} 9</ 3<{0}", file.display());
-    run_line(cx, &bundle, "", "", &redirections).ok().prints("0\n1\n2\n3");
+    run_line(cx, &bundle, "", "", &redirections)
+        .ok()
+        .prints("0\n1\n2\n3");
 }
 
 fn exec_leaks_none(cx: &Cx) {
@@ -69,9 +77,17 @@ fn created_init_holds_nothing_of_the_host(cx: &Cx) {
     for entry in fs::read_dir(&dir).unwrap().flatten() {
         let target = fs::read_link(entry.path()).unwrap_or_default();
         let name = target.to_string_lossy().into_owned();
-        assert!(!name.contains("cgroup"), "{} is {name}", entry.path().display());
+        assert!(
+            !name.contains("cgroup"),
+            "{} is {name}",
+            entry.path().display()
+        );
         let kind = fs::metadata(entry.path());
-        assert!(!kind.is_ok_and(|meta| meta.is_dir()), "{} is the directory {name}", entry.path().display());
+        assert!(
+            !kind.is_ok_and(|meta| meta.is_dir()),
+            "{} is the directory {name}",
+            entry.path().display()
+        );
     }
     container.end();
 }
@@ -81,13 +97,18 @@ fn working_directory_by_descriptor_is_refused(cx: &Cx) {
     for number in [3, 5, 6, 7, 8, 9] {
         let mut bundle = cx.named_bundle(&format!("n{number}"));
         bundle.sh("pwd; ls ..");
-        bundle.set("/process/cwd", serde_json::json!(format!("/proc/self/fd/{number}")));
+        bundle.set(
+            "/process/cwd",
+            serde_json::json!(format!("/proc/self/fd/{number}")),
+        );
         let output = cx.run(&bundle);
         assert!(output.code == 1, "{output}");
     }
     let container = cx.sleeper();
     for number in [3, 6, 7, 8] {
-        container.exec_with(&["--cwd", &format!("/proc/self/fd/{number}")], &["pwd"]).is(255);
+        container
+            .exec_with(&["--cwd", &format!("/proc/self/fd/{number}")], &["pwd"])
+            .is(255);
     }
     container.end();
 }
@@ -96,7 +117,9 @@ fn preserved_descriptors(cx: &Cx) {
     let (one, two) = (cx.file("one", "one\n"), cx.file("two", "two\n"));
     let bundle = cx.script(&format!("cat <&3; cat <&4; {LIST}"));
     let redirections = format!("3<{} 4<{} 5</", one.display(), two.display());
-    run_line(cx, &bundle, "", "--preserve-fds 2", &redirections).ok().prints("one\ntwo\n0\n1\n2\n3\n4\n5");
+    run_line(cx, &bundle, "", "--preserve-fds 2", &redirections)
+        .ok()
+        .prints("one\ntwo\n0\n1\n2\n3\n4\n5");
 }
 
 fn preserved_descriptor_that_is_not_open(cx: &Cx) {
@@ -108,21 +131,37 @@ fn listen_fds(cx: &Cx) {
     let file = cx.file("activated", "activated\n");
     let bundle = cx.script(&format!("echo $LISTEN_FDS $LISTEN_PID; cat <&3; {LIST}"));
     let before = "export LISTEN_FDS=1 LISTEN_PID=$$;";
-    run_line(cx, &bundle, before, "", &format!("3<{}", file.display())).ok().prints("1 1\nactivated\n0\n1\n2\n3\n4");
+    run_line(cx, &bundle, before, "", &format!("3<{}", file.display()))
+        .ok()
+        .prints("1 1\nactivated\n0\n1\n2\n3\n4");
 }
 
 fn listen_fds_of_another_process(cx: &Cx) {
     let bundle = cx.script(&format!("echo [$LISTEN_FDS]; {LIST}"));
-    run_line(cx, &bundle, "export LISTEN_FDS=1 LISTEN_PID=1;", "", "3</dev/null").ok().prints("[]\n0\n1\n2\n3");
+    run_line(
+        cx,
+        &bundle,
+        "export LISTEN_FDS=1 LISTEN_PID=1;",
+        "",
+        "3</dev/null",
+    )
+    .ok()
+    .prints("[]\n0\n1\n2\n3");
 }
 
 fn listen_fds_and_preserved(cx: &Cx) {
     let (one, two) = (cx.file("one", "listen\n"), cx.file("two", "preserve\n"));
     let bundle = cx.script("cat <&3; cat <&4");
     let redirections = format!("3<{} 4<{}", one.display(), two.display());
-    run_line(cx, &bundle, "export LISTEN_FDS=1 LISTEN_PID=$$;", "--preserve-fds 1", &redirections)
-        .ok()
-        .prints("listen\npreserve");
+    run_line(
+        cx,
+        &bundle,
+        "export LISTEN_FDS=1 LISTEN_PID=$$;",
+        "--preserve-fds 1",
+        &redirections,
+    )
+    .ok()
+    .prints("listen\npreserve");
 }
 
 fn notify_socket(cx: &Cx) {
@@ -130,7 +169,12 @@ fn notify_socket(cx: &Cx) {
     let socket = UnixDatagram::bind(&path).unwrap();
     let bundle = cx.script("test -S $NOTIFY_SOCKET && echo socket >/mnt/seen; echo $NOTIFY_SOCKET >>/mnt/seen; exec sleep 1000");
     bundle.write();
-    let mut command = cx.command(&["create", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]);
+    let mut command = cx.command(&[
+        "create",
+        "--bundle",
+        bundle.path.to_str().unwrap(),
+        &bundle.id,
+    ]);
     command.env("NOTIFY_SOCKET", &path);
     cx.spawn(command).wait().ok();
     // start waits for READY=1, which is sent here in the program's place.
@@ -138,17 +182,25 @@ fn notify_socket(cx: &Cx) {
     command.env("NOTIFY_SOCKET", &path);
     let mut running = cx.spawn(command);
     let seen = bundle.rootfs().join("mnt/seen");
-    crate::support::eventually("the program runs", 5, || fs::read_to_string(&seen).is_ok_and(|text| text.contains("/run/notify") || text.lines().count() > 1));
+    crate::support::eventually("the program runs", 5, || {
+        fs::read_to_string(&seen)
+            .is_ok_and(|text| text.contains("/run/notify") || text.lines().count() > 1)
+    });
     let text = fs::read_to_string(&seen).unwrap();
     assert!(text.starts_with("socket\n"), "{text}");
-    assert!(running.child.try_wait().unwrap().is_none(), "start did not wait for READY");
+    assert!(
+        running.child.try_wait().unwrap().is_none(),
+        "start did not wait for READY"
+    );
     let inside = text.lines().nth(1).unwrap().to_owned();
     let pid = cx.container(&bundle.id).pid();
     let sender = UnixDatagram::unbound().unwrap();
     sender.connect(format!("/proc/{pid}/root{inside}")).unwrap();
     sender.send(b"STATUS=nearly\n").unwrap();
     sender.send(b"READY=1\nSTATUS=there\n").unwrap();
-    socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    socket
+        .set_read_timeout(Some(std::time::Duration::from_secs(5)))
+        .unwrap();
     let mut data = [0; 512];
     let count = socket.recv(&mut data).unwrap();
     assert!(String::from_utf8_lossy(&data[..count]).contains("READY=1"));
@@ -165,7 +217,10 @@ fn closed_standard_descriptors(cx: &Cx) {
         let output = run_line(cx, &bundle, "", "", redirections);
         assert!(output.code == 0 || output.code == 1, "{output}");
         let list = fs::read_to_string(bundle.rootfs().join("mnt/list")).unwrap_or_default();
-        assert!(!list.contains(&cx.token) && !list.contains("state"), "{redirections}: {list}");
+        assert!(
+            !list.contains(&cx.token) && !list.contains("state"),
+            "{redirections}: {list}"
+        );
     }
 }
 

@@ -38,7 +38,14 @@ tests! {
     host namespaces_exist_in_create_runtime;
 }
 
-const KINDS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+const KINDS: [&str; 6] = [
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+];
 
 /// The directory that hooks write to: inside and outside under the same name.
 fn log_dir(cx: &Cx, bundle: &mut Bundle) -> PathBuf {
@@ -66,15 +73,24 @@ fn all_kinds_in_order(cx: &Cx) {
     let log = dir.join("order");
     for kind in KINDS {
         for number in [1, 2] {
-            hook(&mut bundle, kind, &format!("echo {kind}{number} >>{}", log.display()));
+            hook(
+                &mut bundle,
+                kind,
+                &format!("echo {kind}{number} >>{}", log.display()),
+            );
         }
     }
-    bundle.sh(&format!("echo program >>{}; exec sleep 1000", log.display()));
+    bundle.sh(&format!(
+        "echo program >>{}; exec sleep 1000",
+        log.display()
+    ));
     let container = cx.create(&bundle);
     let created = "prestart1\nprestart2\ncreateRuntime1\ncreateRuntime2\ncreateContainer1\ncreateContainer2\n";
     assert_eq!(read(&dir, "order"), created);
     container.call("start").ok();
-    eventually("the program runs", 5, || read(&dir, "order").contains("program"));
+    eventually("the program runs", 5, || {
+        read(&dir, "order").contains("program")
+    });
     let after = read(&dir, "order");
     let started: Vec<&str> = after.strip_prefix(created).unwrap().lines().collect();
     assert_eq!(started[..2], ["startContainer1", "startContainer2"]);
@@ -95,18 +111,26 @@ fn state_on_standard_input(cx: &Cx) {
     }
     let container = cx.start(&bundle);
     let pid = container.pid();
-    eventually("poststart has run", 5, || read(&dir, "poststart").ends_with('}') || read(&dir, "poststart").ends_with('\n'));
+    eventually("poststart has run", 5, || {
+        read(&dir, "poststart").ends_with('}') || read(&dir, "poststart").ends_with('\n')
+    });
     container.end();
     for kind in KINDS {
-        let state: Value = serde_json::from_str(&read(&dir, kind)).unwrap_or_else(|error| panic!("{kind}: {error}"));
+        let state: Value = serde_json::from_str(&read(&dir, kind))
+            .unwrap_or_else(|error| panic!("{kind}: {error}"));
         assert_eq!(state["id"], bundle.id, "{kind}");
         assert_eq!(state["bundle"], bundle.path.to_str().unwrap(), "{kind}");
-        assert!(state["ociVersion"].as_str().unwrap().starts_with("1."), "{kind}");
+        assert!(
+            state["ociVersion"].as_str().unwrap().starts_with("1."),
+            "{kind}"
+        );
         assert_eq!(state["annotations"]["key"], "value", "{kind}");
         match kind {
             "prestart" | "createRuntime" | "poststart" => assert_eq!(state["pid"], pid, "{kind}"),
             // In the container's own namespaces the pid may be that of there.
-            "createContainer" | "startContainer" => assert!(state["pid"].as_i64().unwrap() > 0, "{kind}"),
+            "createContainer" | "startContainer" => {
+                assert!(state["pid"].as_i64().unwrap() > 0, "{kind}")
+            }
             _ => assert!(state["pid"].is_null() || state["pid"] == 0, "{kind}"),
         }
     }
@@ -142,7 +166,10 @@ fn environment_is_the_hooks_own(cx: &Cx) {
     bundle.push("/hooks/createRuntime", own);
     cx.create(&bundle).end();
     let text = read(&dir, "env");
-    let mut lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("PWD=") && !line.starts_with("_=")).collect();
+    let mut lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with("PWD=") && !line.starts_with("_="))
+        .collect();
     lines.sort_unstable();
     assert_eq!(lines, ["A=1", "B=two words", "PATH=/usr/bin:/bin"]);
 }
@@ -154,11 +181,20 @@ fn no_environment_means_none(cx: &Cx) {
     own.as_object_mut().unwrap().remove("env");
     bundle.push("/hooks/createRuntime", own);
     bundle.write();
-    let mut command = cx.command(&["create", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]);
+    let mut command = cx.command(&[
+        "create",
+        "--bundle",
+        bundle.path.to_str().unwrap(),
+        &bundle.id,
+    ]);
     command.env("SECRET_OF_THE_HOST", "1");
     cx.spawn(command).wait().ok();
     cx.container(&bundle.id).end();
-    assert!(!read(&dir, "env").contains("SECRET_OF_THE_HOST"), "{}", read(&dir, "env"));
+    assert!(
+        !read(&dir, "env").contains("SECRET_OF_THE_HOST"),
+        "{}",
+        read(&dir, "env")
+    );
 }
 
 fn arguments_are_the_hooks_own(cx: &Cx) {
@@ -176,7 +212,14 @@ fn arguments_are_the_hooks_own(cx: &Cx) {
 fn create_container_hook_is_in_the_mount_namespace(cx: &Cx) {
     let mut bundle = cx.bundle();
     let dir = log_dir(cx, &mut bundle);
-    hook(&mut bundle, "createContainer", &format!("readlink /proc/self/ns/mnt >{0}/ns; ls -d {0} >{0}/path", dir.display()));
+    hook(
+        &mut bundle,
+        "createContainer",
+        &format!(
+            "readlink /proc/self/ns/mnt >{0}/ns; ls -d {0} >{0}/path",
+            dir.display()
+        ),
+    );
     let container = cx.create(&bundle);
     let wanted = fs::read_link(format!("/proc/{}/ns/mnt", container.pid())).unwrap();
     assert_eq!(read(&dir, "ns").trim(), wanted.to_str().unwrap());
@@ -189,11 +232,20 @@ fn start_container_hook_is_in_the_root(cx: &Cx) {
     let mut bundle = cx.bundle();
     let dir = log_dir(cx, &mut bundle);
     // busybox of the rootfs, not the host's shell.
-    hook(&mut bundle, "startContainer", &format!("readlink /bin/sh >{0}/sh; hostname >{0}/hostname", dir.display()));
+    hook(
+        &mut bundle,
+        "startContainer",
+        &format!(
+            "readlink /bin/sh >{0}/sh; hostname >{0}/hostname",
+            dir.display()
+        ),
+    );
     let container = cx.create(&bundle);
     assert_eq!(read(&dir, "sh"), "");
     container.call("start").ok();
-    eventually("the hook has run", 5, || read(&dir, "hostname") == "inside\n");
+    eventually("the hook has run", 5, || {
+        read(&dir, "hostname") == "inside\n"
+    });
     assert_eq!(read(&dir, "sh"), "busybox\n");
     container.end();
 }
@@ -201,17 +253,34 @@ fn start_container_hook_is_in_the_root(cx: &Cx) {
 fn create_runtime_hook_is_outside(cx: &Cx) {
     let mut bundle = cx.bundle();
     let dir = log_dir(cx, &mut bundle);
-    hook(&mut bundle, "createRuntime", &format!("readlink /proc/self/ns/mnt >{}/ns", dir.display()));
+    hook(
+        &mut bundle,
+        "createRuntime",
+        &format!("readlink /proc/self/ns/mnt >{}/ns", dir.display()),
+    );
     cx.create(&bundle).end();
-    assert_eq!(read(&dir, "ns").trim(), fs::read_link("/proc/self/ns/mnt").unwrap().to_str().unwrap());
+    assert_eq!(
+        read(&dir, "ns").trim(),
+        fs::read_link("/proc/self/ns/mnt")
+            .unwrap()
+            .to_str()
+            .unwrap()
+    );
 }
 
 fn namespaces_exist_in_create_runtime(cx: &Cx) {
     let mut bundle = cx.bundle();
     let dir = log_dir(cx, &mut bundle);
     // As a network hook does it: the namespace of the pid on standard input.
-    let script = format!("pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/;t;d'); readlink /proc/$pid/ns/net >{}/net", dir.display());
-    hook(&mut bundle, "createRuntime", &format!("tr -d '\\n' | ({script})"));
+    let script = format!(
+        "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/;t;d'); readlink /proc/$pid/ns/net >{}/net",
+        dir.display()
+    );
+    hook(
+        &mut bundle,
+        "createRuntime",
+        &format!("tr -d '\\n' | ({script})"),
+    );
     let container = cx.create(&bundle);
     let wanted = fs::read_link(format!("/proc/{}/ns/net", container.pid())).unwrap();
     assert_eq!(read(&dir, "net").trim(), wanted.to_str().unwrap());
@@ -223,7 +292,11 @@ fn failing_in_create(cx: &Cx, kind: &str) {
     let mut bundle = cx.bundle();
     let dir = log_dir(cx, &mut bundle);
     hook(&mut bundle, kind, "exit 3");
-    hook(&mut bundle, "poststop", &format!("echo poststop >>{}/poststop", dir.display()));
+    hook(
+        &mut bundle,
+        "poststop",
+        &format!("echo poststop >>{}/poststop", dir.display()),
+    );
     let output = cx.try_create(&bundle).is(1);
     assert!(output.stderr.contains("hook"), "{output}");
     assert!(output.stderr.contains(kind) || !cx.is_rundlet(), "{output}");
@@ -271,21 +344,36 @@ fn failing_poststop_does_not_stop_delete(cx: &Cx) {
     let mut bundle = cx.bundle();
     let dir = log_dir(cx, &mut bundle);
     hook(&mut bundle, "poststop", "exit 3");
-    hook(&mut bundle, "poststop", &format!("echo second >{}/second", dir.display()));
+    hook(
+        &mut bundle,
+        "poststop",
+        &format!("echo second >{}/second", dir.display()),
+    );
     let container = cx.start(&bundle);
     container.kill("KILL").ok();
     container.wait_for("stopped");
     container.call("delete").ok();
     container.call("state").is(1);
-    assert!(read(&dir, "second") == "second\n" || !cx.is_rundlet(), "the later hook did not run");
+    assert!(
+        read(&dir, "second") == "second\n" || !cx.is_rundlet(),
+        "the later hook did not run"
+    );
 }
 
 fn later_hooks_do_not_run_after_a_failure(cx: &Cx) {
     let mut bundle = cx.bundle();
     let dir = log_dir(cx, &mut bundle);
     hook(&mut bundle, "createRuntime", "exit 1");
-    hook(&mut bundle, "createRuntime", &format!("touch {}/later", dir.display()));
-    hook(&mut bundle, "createContainer", &format!("touch {}/later", dir.display()));
+    hook(
+        &mut bundle,
+        "createRuntime",
+        &format!("touch {}/later", dir.display()),
+    );
+    hook(
+        &mut bundle,
+        "createContainer",
+        &format!("touch {}/later", dir.display()),
+    );
     cx.try_create(&bundle).is(1);
     assert!(!dir.join("later").exists());
 }
@@ -299,7 +387,12 @@ fn hanging_hook_is_killed(cx: &Cx) {
     let output = cx.try_create(&bundle).is(1);
     let seconds = start.elapsed().as_secs_f32();
     assert!((0.9..5.0).contains(&seconds), "{seconds} s");
-    assert!(output.stderr.contains("time") || output.stderr.contains("1s") || output.stderr.contains("1.0"), "{output}");
+    assert!(
+        output.stderr.contains("time")
+            || output.stderr.contains("1s")
+            || output.stderr.contains("1.0"),
+        "{output}"
+    );
 }
 
 fn hanging_hooks_children_are_killed(cx: &Cx) {
@@ -317,7 +410,10 @@ fn a_hook_may_leave_a_process(cx: &Cx) {
     hook(&mut bundle, "createRuntime", "sleep 3 & exit 0");
     let start = Instant::now();
     let container = cx.create(&bundle);
-    assert!(start.elapsed().as_secs_f32() < 2.0, "waited for a process that the hook left");
+    assert!(
+        start.elapsed().as_secs_f32() < 2.0,
+        "waited for a process that the hook left"
+    );
     container.end();
     std::thread::sleep(std::time::Duration::from_secs(2));
 }
@@ -333,7 +429,11 @@ fn a_hook_that_does_not_read(cx: &Cx) {
 
 fn the_hooks_words_are_in_the_error(cx: &Cx) {
     let mut bundle = cx.bundle();
-    hook(&mut bundle, "createRuntime", "echo words of the hook >&2; exit 7");
+    hook(
+        &mut bundle,
+        "createRuntime",
+        "echo words of the hook >&2; exit 7",
+    );
     let output = cx.try_create(&bundle).is(1);
     assert!(output.stderr.contains("words of the hook"), "{output}");
     assert!(output.stderr.contains('7'), "{output}");
@@ -344,7 +444,13 @@ fn missing_hook(cx: &Cx) {
     bundle.push("/hooks/createRuntime", json!({"path": "/no/such/hook"}));
     let output = cx.try_create(&bundle).is(1);
     assert!(output.stderr.contains("/no/such/hook"), "{output}");
-    assert!(output.stderr.to_lowercase().contains("no such file or directory"), "{output}");
+    assert!(
+        output
+            .stderr
+            .to_lowercase()
+            .contains("no such file or directory"),
+        "{output}"
+    );
 }
 
 fn hook_without_permission(cx: &Cx) {
@@ -352,7 +458,10 @@ fn hook_without_permission(cx: &Cx) {
     let mut bundle = cx.bundle();
     bundle.push("/hooks/createRuntime", json!({"path": file}));
     let output = cx.try_create(&bundle).is(1);
-    assert!(output.stderr.to_lowercase().contains("permission denied"), "{output}");
+    assert!(
+        output.stderr.to_lowercase().contains("permission denied"),
+        "{output}"
+    );
 }
 
 fn relative_hook_is_refused(cx: &Cx) {
@@ -364,7 +473,11 @@ fn relative_hook_is_refused(cx: &Cx) {
 fn poststop_runs_once_on_force(cx: &Cx) {
     let mut bundle = cx.bundle();
     let dir = log_dir(cx, &mut bundle);
-    hook(&mut bundle, "poststop", &format!("echo x >>{}/count", dir.display()));
+    hook(
+        &mut bundle,
+        "poststop",
+        &format!("echo x >>{}/count", dir.display()),
+    );
     let container = cx.start(&bundle);
     cx.call(&["delete", "--force", &container.id]).ok();
     cx.call(&["delete", "--force", &container.id]).ok();
@@ -375,7 +488,11 @@ fn run_runs_all(cx: &Cx) {
     let mut bundle = cx.bundle();
     let dir = log_dir(cx, &mut bundle);
     for kind in KINDS {
-        hook(&mut bundle, kind, &format!("echo {kind} >>{}/run", dir.display()));
+        hook(
+            &mut bundle,
+            kind,
+            &format!("echo {kind} >>{}/run", dir.display()),
+        );
     }
     // Long enough for poststart to find a running program.
     bundle.sh("sleep 0.2; exit 4");

@@ -77,7 +77,8 @@ fn run_in_the_foreground(cx: &Cx) {
 
 fn run_gives_the_programs_exit_code(cx: &Cx) {
     for code in [1, 7, 127, 255] {
-        cx.run(&cx_script_again(cx, &format!("exit {code}"))).is(code);
+        cx.run(&cx_script_again(cx, &format!("exit {code}")))
+            .is(code);
     }
 }
 
@@ -99,8 +100,11 @@ fn run_gives_128_and_the_signal(cx: &Cx) {
 fn run_passes_signals_on(cx: &Cx) {
     let bundle = cx.script("trap 'exit 9' TERM; echo ready; while :; do sleep 0.02; done");
     bundle.write();
-    let running = cx.spawn(cx.command(&["run", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]));
-    eventually("the program is ready", 5, || running.so_far().contains("ready"));
+    let running =
+        cx.spawn(cx.command(&["run", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]));
+    eventually("the program is ready", 5, || {
+        running.so_far().contains("ready")
+    });
     let pid = nix::unistd::Pid::from_raw(i32::try_from(running.child.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     running.wait().is(9);
@@ -109,10 +113,17 @@ fn run_passes_signals_on(cx: &Cx) {
 fn run_detached(cx: &Cx) {
     let bundle = cx.bundle();
     let pid_file = cx.dir.join("pid");
-    cx.run_with(&bundle, &["--detach", "--pid-file", pid_file.to_str().unwrap()]).ok();
+    cx.run_with(
+        &bundle,
+        &["--detach", "--pid-file", pid_file.to_str().unwrap()],
+    )
+    .ok();
     let container = cx.container(&bundle.id);
     assert_eq!(container.status(), "running");
-    assert_eq!(std::fs::read_to_string(pid_file).unwrap(), container.pid().to_string());
+    assert_eq!(
+        std::fs::read_to_string(pid_file).unwrap(),
+        container.pid().to_string()
+    );
     container.end();
 }
 
@@ -128,7 +139,13 @@ fn pid_file_is_the_pid_alone(cx: &Cx) {
     let bundle = cx.bundle();
     bundle.write();
     // A relative name is relative to where the runtime was started, not to the bundle.
-    let mut command = cx.command(&["create", "--bundle", bundle.path.to_str().unwrap(), "--pid-file", "init.pid"]);
+    let mut command = cx.command(&[
+        "create",
+        "--bundle",
+        bundle.path.to_str().unwrap(),
+        "--pid-file",
+        "init.pid",
+    ]);
     command.arg(&bundle.id).current_dir(&cx.dir);
     cx.spawn(command).wait().ok();
     let container = cx.container(&bundle.id);
@@ -164,7 +181,10 @@ fn standard_input_reaches_the_program(cx: &Cx) {
     bundle.args(&["cat"]);
     bundle.write();
     let command = cx.command(&["run", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]);
-    cx.spawn_with_input(command, "line one\nline two\n").wait().ok().prints("line one\nline two");
+    cx.spawn_with_input(command, "line one\nline two\n")
+        .wait()
+        .ok()
+        .prints("line one\nline two");
 }
 
 fn delete_of_a_running_container_is_refused(cx: &Cx) {
@@ -212,7 +232,9 @@ fn verbs_on_a_missing_container(cx: &Cx) {
     for verb in ["start", "state", "kill", "delete", "pause", "resume", "ps"] {
         cx.call(&[verb, &id]).is(1).says("does not exist");
     }
-    cx.call(&["exec", &id, "true"]).is(255).says("does not exist");
+    cx.call(&["exec", &id, "true"])
+        .is(255)
+        .says("does not exist");
 }
 
 fn second_start_is_refused(cx: &Cx) {
@@ -251,8 +273,21 @@ fn kill_names_a_signal_in_any_form(cx: &Cx) {
     let log = bundle.rootfs().join("mnt/log");
     let container = cx.start(&bundle);
     eventually("the traps are set", 5, || log.exists());
-    let lines = || std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
-    let forms = [("USR1", "usr1"), ("SIGUSR1", "usr1"), ("usr1", "usr1"), ("sighup", "hup"), ("10", "usr1"), ("1", "hup")];
+    let lines = || {
+        std::fs::read_to_string(&log)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let forms = [
+        ("USR1", "usr1"),
+        ("SIGUSR1", "usr1"),
+        ("usr1", "usr1"),
+        ("sighup", "hup"),
+        ("10", "usr1"),
+        ("1", "hup"),
+    ];
     for (number, (form, trap)) in forms.into_iter().enumerate() {
         container.kill(form).ok();
         eventually(form, 5, || lines().len() == number + 1);
@@ -264,7 +299,9 @@ fn kill_names_a_signal_in_any_form(cx: &Cx) {
 fn kill_without_a_signal_is_term(cx: &Cx) {
     let bundle = cx.script("trap 'exit 0' TERM; touch /mnt/ready; while :; do sleep 0.02; done");
     let container = cx.start(&bundle);
-    eventually("the trap is set", 5, || bundle.rootfs().join("mnt/ready").exists());
+    eventually("the trap is set", 5, || {
+        bundle.rootfs().join("mnt/ready").exists()
+    });
     container.call("kill").ok();
     container.wait_for("stopped");
     container.call("delete").ok();
@@ -291,7 +328,9 @@ fn kill_all_without_pid_namespace(cx: &Cx) {
     let mut bundle = cx.script("sleep 1000 & sleep 1000 & touch /mnt/ready; wait");
     bundle.without_namespace("pid");
     let container = cx.start(&bundle);
-    eventually("the children run", 5, || bundle.rootfs().join("mnt/ready").exists());
+    eventually("the children run", 5, || {
+        bundle.rootfs().join("mnt/ready").exists()
+    });
     let procs = cx.cgroup_dir("pids", &container.id).join("cgroup.procs");
     let pids = std::fs::read_to_string(&procs).unwrap();
     assert_eq!(pids.lines().count(), 3, "{pids}");
@@ -369,21 +408,38 @@ fn an_id_can_be_used_again(cx: &Cx) {
 }
 
 fn delete_removes_groups_made_inside(cx: &Cx) {
-    let mut bundle = cx.script("mkdir -p /sys/fs/cgroup/a/b /sys/fs/cgroup/c; ls -d /sys/fs/cgroup/a/b");
+    let mut bundle =
+        cx.script("mkdir -p /sys/fs/cgroup/a/b /sys/fs/cgroup/c; ls -d /sys/fs/cgroup/a/b");
     bundle.push("/linux/namespaces", json!({"type": "cgroup"}));
     bundle.without_mount("/sys/fs/cgroup");
-    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw", "nosuid", "nodev", "noexec"]);
+    bundle.mount(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["rw", "nosuid", "nodev", "noexec"],
+    );
     cx.run(&bundle).ok().prints("/sys/fs/cgroup/a/b");
 }
 
 fn state_directories_are_private(cx: &Cx) {
     let container = cx.create(&cx.bundle());
-    let listing = Command::new("find").arg(cx.root()).args(["-printf", "%y %m %p\n"]).output().unwrap();
+    let listing = Command::new("find")
+        .arg(cx.root())
+        .args(["-printf", "%y %m %p\n"])
+        .output()
+        .unwrap();
     for line in String::from_utf8(listing.stdout).unwrap().lines() {
         let mut words = line.split(' ');
         let (kind, mode) = (words.next().unwrap(), words.next().unwrap());
-        let allowed: &[&str] = if kind == "d" { &["700", "711", "1700", "1711"] } else { &["600", "622", "666"] };
-        assert!(allowed.contains(&mode) && (kind != "f" || mode == "600"), "{line}");
+        let allowed: &[&str] = if kind == "d" {
+            &["700", "711", "1700", "1711"]
+        } else {
+            &["600", "622", "666"]
+        };
+        assert!(
+            allowed.contains(&mode) && (kind != "f" || mode == "600"),
+            "{line}"
+        );
     }
     container.end();
 }

@@ -28,18 +28,24 @@ tests! {
 }
 
 fn masked_file_is_empty(cx: &Cx) {
-    cx.sh("cat /etc/secret; echo x >/etc/secret; cat /etc/secret; stat -c '%F %t:%T' /etc/secret", |b| {
-        fs::write(b.rootfs().join("etc/secret"), "secret").unwrap();
-        b.set("/linux/maskedPaths", json!(["/etc/secret"]));
-    })
+    cx.sh(
+        "cat /etc/secret; echo x >/etc/secret; cat /etc/secret; stat -c '%F %t:%T' /etc/secret",
+        |b| {
+            fs::write(b.rootfs().join("etc/secret"), "secret").unwrap();
+            b.set("/linux/maskedPaths", json!(["/etc/secret"]));
+        },
+    )
     .prints("character special file 1:3");
 }
 
 fn masked_directory_is_empty_and_read_only(cx: &Cx) {
-    cx.sh("ls -A /vault; touch /vault/x 2>/dev/null || echo refused", |b| {
-        fs::create_dir_all(b.rootfs().join("vault/deep")).unwrap();
-        b.set("/linux/maskedPaths", json!(["/vault"]));
-    })
+    cx.sh(
+        "ls -A /vault; touch /vault/x 2>/dev/null || echo refused",
+        |b| {
+            fs::create_dir_all(b.rootfs().join("vault/deep")).unwrap();
+            b.set("/linux/maskedPaths", json!(["/vault"]));
+        },
+    )
     .prints("refused");
 }
 
@@ -49,13 +55,21 @@ fn masks_of_the_default_config(cx: &Cx) {
 }
 
 fn masks_of_what_is_not_there(cx: &Cx) {
-    cx.sh("echo fine", |b| b.set("/linux/maskedPaths", json!(["/no/such", "/no/such/below", "/proc/no_such_entry"])))
-        .prints("fine");
+    cx.sh("echo fine", |b| {
+        b.set(
+            "/linux/maskedPaths",
+            json!(["/no/such", "/no/such/below", "/proc/no_such_entry"]),
+        )
+    })
+    .prints("fine");
 }
 
 fn masks_may_repeat(cx: &Cx) {
     cx.sh("cat /etc/passwd; ls -A /mnt; echo fine", |b| {
-        b.set("/linux/maskedPaths", json!(["/etc/passwd", "/mnt", "/etc/passwd", "/mnt"]));
+        b.set(
+            "/linux/maskedPaths",
+            json!(["/etc/passwd", "/mnt", "/etc/passwd", "/mnt"]),
+        );
     })
     .prints("fine");
 }
@@ -125,18 +139,26 @@ fn mask_of_a_link_stays_inside(cx: &Cx) {
 }
 
 fn read_only_paths(cx: &Cx) {
-    cx.sh("touch /keep/x 2>&1; touch /keep/sub/x 2>&1; touch /free && cat /keep/file", |b| {
-        fs::create_dir_all(b.rootfs().join("keep/sub")).unwrap();
-        fs::write(b.rootfs().join("keep/file"), "content").unwrap();
-        b.set("/linux/readonlyPaths", json!(["/keep"]));
-    })
-    .prints("touch: /keep/x: Read-only file system\ntouch: /keep/sub/x: Read-only file system\ncontent");
+    cx.sh(
+        "touch /keep/x 2>&1; touch /keep/sub/x 2>&1; touch /free && cat /keep/file",
+        |b| {
+            fs::create_dir_all(b.rootfs().join("keep/sub")).unwrap();
+            fs::write(b.rootfs().join("keep/file"), "content").unwrap();
+            b.set("/linux/readonlyPaths", json!(["/keep"]));
+        },
+    )
+    .prints(
+        "touch: /keep/x: Read-only file system\ntouch: /keep/sub/x: Read-only file system\ncontent",
+    );
 }
 
 fn read_only_file(cx: &Cx) {
-    cx.sh("echo x 2>/dev/null >/etc/passwd || echo refused; rm /etc/passwd 2>/dev/null || echo busy", |b| {
-        b.set("/linux/readonlyPaths", json!(["/etc/passwd"]));
-    })
+    cx.sh(
+        "echo x 2>/dev/null >/etc/passwd || echo refused; rm /etc/passwd 2>/dev/null || echo busy",
+        |b| {
+            b.set("/linux/readonlyPaths", json!(["/etc/passwd"]));
+        },
+    )
     .has("busy");
 }
 
@@ -151,8 +173,13 @@ fn read_only_paths_of_the_default_config(cx: &Cx) {
 }
 
 fn read_only_of_what_is_not_there(cx: &Cx) {
-    cx.sh("echo fine", |b| b.set("/linux/readonlyPaths", json!(["/no/such", "/proc/none", "/proc/bus", "/proc/bus"])))
-        .prints("fine");
+    cx.sh("echo fine", |b| {
+        b.set(
+            "/linux/readonlyPaths",
+            json!(["/no/such", "/proc/none", "/proc/bus", "/proc/bus"]),
+        )
+    })
+    .prints("fine");
 }
 
 fn masked_and_read_only(cx: &Cx) {
@@ -173,6 +200,11 @@ fn masks_hold_in_a_user_namespace(cx: &Cx) {
 
 fn masks_hold_for_exec(cx: &Cx) {
     let container = cx.sleeper();
-    container.exec_sh("cat /proc/keys | wc -c; (echo 1 >/proc/sys/kernel/panic) 2>&1 | grep -c Read-only").ok().prints("0\n1");
+    container
+        .exec_sh(
+            "cat /proc/keys | wc -c; (echo 1 >/proc/sys/kernel/panic) 2>&1 | grep -c Read-only",
+        )
+        .ok()
+        .prints("0\n1");
     container.end();
 }

@@ -40,7 +40,11 @@ fn host_ns(kind: &str) -> String {
 }
 
 fn ns_of(pid: &str, kind: &str) -> String {
-    std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap().to_str().unwrap().to_owned()
+    std::fs::read_link(format!("/proc/{pid}/ns/{kind}"))
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned()
 }
 
 const KINDS: [(&str, &str); 7] = [
@@ -76,7 +80,12 @@ fn each_new_namespace_is_new(cx: &Cx) {
 }
 
 fn a_namespace_left_out_is_the_hosts(cx: &Cx) {
-    for (kind, file) in [("pid", "pid"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts")] {
+    for (kind, file) in [
+        ("pid", "pid"),
+        ("network", "net"),
+        ("ipc", "ipc"),
+        ("uts", "uts"),
+    ] {
         let mut bundle = cx.named_bundle(kind);
         bundle.without_namespace(kind);
         if kind == "uts" {
@@ -114,7 +123,11 @@ fn joined(cx: &Cx, kind: &str, file: &str) {
         if other == kind {
             assert_eq!(ns_of(&one, file), ns_of(&two, file), "{other}");
         } else if !["user", "cgroup"].contains(&other) {
-            assert_ne!(ns_of(&one, file_of_other), ns_of(&two, file_of_other), "{other}");
+            assert_ne!(
+                ns_of(&one, file_of_other),
+                ns_of(&two, file_of_other),
+                "{other}"
+            );
         }
     }
     second.exec(&["true"]).ok();
@@ -140,12 +153,18 @@ fn joined_pid(cx: &Cx) {
     join(&mut bundle, "pid", &path_of(&first, "pid"));
     bundle.args(&["sleep", "2000"]);
     let second = cx.start(&bundle);
-    assert_eq!(ns_of(&first.pid().to_string(), "pid"), ns_of(&second.pid().to_string(), "pid"));
+    assert_eq!(
+        ns_of(&first.pid().to_string(), "pid"),
+        ns_of(&second.pid().to_string(), "pid")
+    );
     // Both see both, and the second is not pid 1.
     let count = "grep -lE '^sleep.(1|2)000' /proc/[0-9]*/cmdline | wc -l";
     first.exec_sh(count).ok().prints("2");
     second.exec_sh(count).ok().prints("2");
-    second.exec_sh("tr '\\0' ' ' </proc/1/cmdline").ok().prints("sleep 1000");
+    second
+        .exec_sh("tr '\\0' ' ' </proc/1/cmdline")
+        .ok()
+        .prints("sleep 1000");
     // The end of the second leaves the first alone.
     second.end();
     assert_eq!(first.status(), "running");
@@ -158,7 +177,9 @@ fn joined_mount(cx: &Cx) {
     sleeper.args(["-m", "sleep", "30"]);
     let mut running = cx.spawn(sleeper);
     let pid = running.child.id().to_string();
-    eventually("the namespace is made", 5, || ns_of(&pid, "mnt") != host_ns("mnt"));
+    eventually("the namespace is made", 5, || {
+        ns_of(&pid, "mnt") != host_ns("mnt")
+    });
     let path = format!("/proc/{}/ns/mnt", running.child.id());
     let mut bundle = cx.script("readlink /proc/self/ns/mnt");
     join(&mut bundle, "mount", &path);
@@ -181,7 +202,10 @@ fn joined_cgroup(cx: &Cx) {
     let mut bundle = cx.named_bundle("second");
     join(&mut bundle, "cgroup", &path_of(&first, "cgroup"));
     let second = cx.start(&bundle);
-    assert_eq!(ns_of(&first.pid().to_string(), "cgroup"), ns_of(&second.pid().to_string(), "cgroup"));
+    assert_eq!(
+        ns_of(&first.pid().to_string(), "cgroup"),
+        ns_of(&second.pid().to_string(), "cgroup")
+    );
     second.end();
     first.end();
 }
@@ -196,9 +220,16 @@ fn joined_user_and_network(cx: &Cx) {
     join(&mut bundle, "network", &path_of(&first, "net"));
     let second = cx.start(&bundle);
     for file in ["user", "net"] {
-        assert_eq!(ns_of(&first.pid().to_string(), file), ns_of(&second.pid().to_string(), file), "{file}");
+        assert_eq!(
+            ns_of(&first.pid().to_string(), file),
+            ns_of(&second.pid().to_string(), file),
+            "{file}"
+        );
     }
-    second.exec_sh("id -u; tr -s ' ' </proc/self/uid_map").ok().prints("0\n 0 100000 65536");
+    second
+        .exec_sh("id -u; tr -s ' ' </proc/self/uid_map")
+        .ok()
+        .prints("0\n 0 100000 65536");
     second.end();
     first.end();
 }
@@ -218,7 +249,12 @@ fn several_joined_at_once(cx: &Cx) {
     // As the containers of a pod: network, ipc and uts of the first.
     let first = cx.start(&cx.named_bundle("first"));
     let mut bundle = cx.named_bundle("second");
-    for (kind, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid")] {
+    for (kind, file) in [
+        ("network", "net"),
+        ("ipc", "ipc"),
+        ("uts", "uts"),
+        ("pid", "pid"),
+    ] {
         join(&mut bundle, kind, &path_of(&first, file));
     }
     bundle.config.as_object_mut().unwrap().remove("hostname");
@@ -228,8 +264,11 @@ fn several_joined_at_once(cx: &Cx) {
 }
 
 fn loopback_is_up(cx: &Cx) {
-    cx.sh("ip -o addr show lo | grep -o 'inet 127.0.0.1/8'; cat /sys/class/net/lo/flags", |_| ())
-        .prints("inet 127.0.0.1/8\n0x9");
+    cx.sh(
+        "ip -o addr show lo | grep -o 'inet 127.0.0.1/8'; cat /sys/class/net/lo/flags",
+        |_| (),
+    )
+    .prints("inet 127.0.0.1/8\n0x9");
 }
 
 fn hostname_without_uts_of_its_own(cx: &Cx) {
@@ -267,8 +306,14 @@ fn user_namespace_ids(cx: &Cx) {
     bundle.user_namespace();
     let container = cx.start(&bundle);
     let status = std::fs::read_to_string(format!("/proc/{}/status", container.pid())).unwrap();
-    assert!(status.contains("Uid:\t100000\t100000\t100000\t100000"), "{status}");
-    assert!(status.contains("Gid:\t200000\t200000\t200000\t200000"), "{status}");
+    assert!(
+        status.contains("Uid:\t100000\t100000\t100000\t100000"),
+        "{status}"
+    );
+    assert!(
+        status.contains("Gid:\t200000\t200000\t200000\t200000"),
+        "{status}"
+    );
     container
         .exec_sh("id -u; id -g; tr -s ' ' </proc/self/uid_map; tr -s ' ' </proc/self/gid_map; cat /proc/self/setgroups")
         .ok()
@@ -281,11 +326,14 @@ fn user_namespace_files_belong_to_mapped_ids(cx: &Cx) {
     let shared = cx.dir.join("shared");
     std::fs::create_dir(&shared).unwrap();
     std::fs::set_permissions(&shared, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    cx.sh("touch /shared/file; stat -c '%u %g' /shared/file /bin/busybox", |b| {
-        b.user_namespace();
-        b.bind(&shared, "/shared", &["rw"]);
-        std::fs::create_dir(b.rootfs().join("shared")).unwrap();
-    })
+    cx.sh(
+        "touch /shared/file; stat -c '%u %g' /shared/file /bin/busybox",
+        |b| {
+            b.user_namespace();
+            b.bind(&shared, "/shared", &["rw"]);
+            std::fs::create_dir(b.rootfs().join("shared")).unwrap();
+        },
+    )
     // The host's root is nobody inside.
     .prints("0 0\n65534 65534");
     let meta = std::fs::metadata(shared.join("file")).unwrap();
@@ -295,7 +343,10 @@ fn user_namespace_files_belong_to_mapped_ids(cx: &Cx) {
 fn user_namespace_user_other_than_root(cx: &Cx) {
     let mut bundle = cx.bundle();
     bundle.user_namespace();
-    bundle.set("/process/user", json!({"uid": 5, "gid": 6, "additionalGids": [7]}));
+    bundle.set(
+        "/process/user",
+        json!({"uid": 5, "gid": 6, "additionalGids": [7]}),
+    );
     let container = cx.start(&bundle);
     let status = std::fs::read_to_string(format!("/proc/{}/status", container.pid())).unwrap();
     assert!(status.contains("Uid:\t100005\t"), "{status}");
@@ -306,10 +357,13 @@ fn user_namespace_user_other_than_root(cx: &Cx) {
 
 fn user_namespace_capabilities_are_its_own(cx: &Cx) {
     // Full inside, nothing towards the host: the clock of the host stays.
-    cx.sh("hostname changed && hostname; date -s 2001-01-01 2>&1 >/dev/null | grep -c permitted", |b| {
-        b.user_namespace();
-        b.capabilities(&["CAP_SYS_ADMIN", "CAP_SYS_TIME"]);
-    })
+    cx.sh(
+        "hostname changed && hostname; date -s 2001-01-01 2>&1 >/dev/null | grep -c permitted",
+        |b| {
+            b.user_namespace();
+            b.capabilities(&["CAP_SYS_ADMIN", "CAP_SYS_TIME"]);
+        },
+    )
     .prints("changed\n1");
 }
 
@@ -351,7 +405,10 @@ fn no_mount_namespace_is_refused_or_leaves_the_host_alone(cx: &Cx) {
     // M5: whatever becomes of it, the host's mounts stay what they are.
     let table = || {
         let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        text.lines().filter(|line| !line.contains("/rt")).map(str::to_owned).collect::<Vec<_>>()
+        text.lines()
+            .filter(|line| !line.contains("/rt"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let before = table();
     let mut bundle = cx.script("true");
@@ -381,7 +438,10 @@ fn time_namespace(cx: &Cx) {
     let output = cx.try_create(&bundle);
     if output.code != 0 {
         // Later work; until then refused by name.
-        assert!(output.code == 1 && output.stderr.contains("time"), "{output}");
+        assert!(
+            output.code == 1 && output.stderr.contains("time"),
+            "{output}"
+        );
         return;
     }
     let container = cx.container(&bundle.id);
@@ -392,13 +452,19 @@ fn time_namespace(cx: &Cx) {
 fn new_namespaces_end_with_the_container(cx: &Cx) {
     let container = cx.sleeper();
     let pid = container.pid().to_string();
-    let names: Vec<String> = ["pid", "net", "ipc", "uts", "mnt"].map(|file| ns_of(&pid, file)).to_vec();
+    let names: Vec<String> = ["pid", "net", "ipc", "uts", "mnt"]
+        .map(|file| ns_of(&pid, file))
+        .to_vec();
     container.end();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         for file in ["pid", "net", "ipc", "uts", "mnt"] {
             if let Ok(link) = std::fs::read_link(entry.path().join("ns").join(file)) {
                 let link = link.to_string_lossy().into_owned();
-                assert!(!names.contains(&link), "{} still holds {link}", entry.path().display());
+                assert!(
+                    !names.contains(&link),
+                    "{} still holds {link}",
+                    entry.path().display()
+                );
             }
         }
     }

@@ -55,7 +55,10 @@ fn is_timestamp(text: &str) {
     for (at, wanted) in [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')] {
         assert_eq!(bytes[at], wanted, "{text}");
     }
-    assert!(text.ends_with('Z') || bytes[text.len() - 6] == b'+' || bytes[text.len() - 6] == b'-', "{text}");
+    assert!(
+        text.ends_with('Z') || bytes[text.len() - 6] == b'+' || bytes[text.len() - 6] == b'-',
+        "{text}"
+    );
     let year: u32 = text[..4].parse().unwrap();
     assert!((2020..2100).contains(&year), "{text}");
 }
@@ -69,7 +72,8 @@ fn state_of_a_stopped_container(cx: &Cx) {
 
 fn state_shows_annotations(cx: &Cx) {
     let mut bundle = cx.bundle();
-    bundle.config["annotations"] = serde_json::json!({"org.example/key": "value \"quoted\"", "empty": ""});
+    bundle.config["annotations"] =
+        serde_json::json!({"org.example/key": "value \"quoted\"", "empty": ""});
     let container = cx.create(&bundle);
     let state = container.state();
     assert_eq!(state["annotations"]["org.example/key"], "value \"quoted\"");
@@ -84,13 +88,28 @@ fn list_as_a_table(cx: &Cx) {
     let lines: Vec<&str> = output.stdout.lines().collect();
     assert_eq!(lines.len(), 2, "{output}");
     let header: Vec<&str> = lines[0].split_whitespace().collect();
-    assert_eq!(header, ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
+    assert_eq!(
+        header,
+        ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+    );
     let row: Vec<&str> = lines[1].split_whitespace().collect();
-    assert_eq!(row[..4], [&container.id, &container.pid().to_string(), "running", bundle.path.to_str().unwrap()]);
+    assert_eq!(
+        row[..4],
+        [
+            &container.id,
+            &container.pid().to_string(),
+            "running",
+            bundle.path.to_str().unwrap()
+        ]
+    );
     assert_eq!(row[5], "root");
     is_timestamp(row[4]);
     // Columns line up.
-    assert_eq!(lines[0].find("STATUS"), lines[1].find("running"), "{output}");
+    assert_eq!(
+        lines[0].find("STATUS"),
+        lines[1].find("running"),
+        "{output}"
+    );
     container.end();
 }
 
@@ -101,7 +120,10 @@ fn list_as_json(cx: &Cx) {
     let list: Value = serde_json::from_str(&output.stdout).unwrap();
     let list = list.as_array().unwrap();
     assert_eq!(list.len(), 2, "{output}");
-    for (entry, container, status) in [(&list[0], &first, "created"), (&list[1], &second, "running")] {
+    for (entry, container, status) in [
+        (&list[0], &first, "created"),
+        (&list[1], &second, "running"),
+    ] {
         assert_eq!(entry["id"], container.id);
         assert_eq!(entry["status"], status);
         assert_eq!(entry["pid"], container.pid());
@@ -135,7 +157,9 @@ fn list_in_an_unknown_format(cx: &Cx) {
 fn ps_as_json(cx: &Cx) {
     let bundle = cx.script("sleep 1000 & touch /mnt/ready; wait");
     let container = cx.start(&bundle);
-    crate::support::eventually("the child runs", 5, || bundle.rootfs().join("mnt/ready").exists());
+    crate::support::eventually("the child runs", 5, || {
+        bundle.rootfs().join("mnt/ready").exists()
+    });
     let output = cx.call(&["ps", "--format", "json", &container.id]).ok();
     let pids: Vec<i64> = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(pids.len(), 2, "{output}");
@@ -148,28 +172,53 @@ fn ps_as_a_table(cx: &Cx) {
     let output = container.call("ps").ok();
     let lines: Vec<&str> = output.stdout.lines().collect();
     assert_eq!(lines.len(), 2, "{output}");
-    assert!(lines[0].contains("UID") && lines[0].contains("PID") && lines[0].contains("CMD"), "{output}");
-    assert!(lines[1].contains("sleep 1000") && lines[1].contains(&container.pid().to_string()), "{output}");
+    assert!(
+        lines[0].contains("UID") && lines[0].contains("PID") && lines[0].contains("CMD"),
+        "{output}"
+    );
+    assert!(
+        lines[1].contains("sleep 1000") && lines[1].contains(&container.pid().to_string()),
+        "{output}"
+    );
     container.end();
 }
 
 fn ps_passes_options_on(cx: &Cx) {
     let container = cx.sleeper();
     let output = cx.call(&["ps", &container.id, "-e", "-o", "pid,comm"]).ok();
-    let lines: Vec<Vec<&str>> = output.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines, [vec!["PID", "COMMAND"], vec![&container.pid().to_string(), "sleep"]]);
+    let lines: Vec<Vec<&str>> = output
+        .stdout
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            vec!["PID", "COMMAND"],
+            vec![&container.pid().to_string(), "sleep"]
+        ]
+    );
     container.end();
 }
 
 fn spec_writes_a_config(cx: &Cx) {
     let dir = cx.dir.join("new");
     std::fs::create_dir(&dir).unwrap();
-    cx.call(&["spec", "--bundle", dir.to_str().unwrap()]).ok().prints("");
-    let config: Value = serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
+    cx.call(&["spec", "--bundle", dir.to_str().unwrap()])
+        .ok()
+        .prints("");
+    let config: Value =
+        serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
     assert_eq!(config["process"]["args"], serde_json::json!(["sh"]));
     assert_eq!(config["root"]["path"], "rootfs");
     assert_eq!(config["process"]["terminal"], true);
-    assert!(config["linux"]["namespaces"].as_array().unwrap().iter().all(|ns| ns["type"] != "user"));
+    assert!(
+        config["linux"]["namespaces"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|ns| ns["type"] != "user")
+    );
 }
 
 fn spec_does_not_overwrite(cx: &Cx) {
@@ -182,7 +231,8 @@ fn spec_does_not_overwrite(cx: &Cx) {
 
 fn spec_config_runs(cx: &Cx) {
     let mut bundle = cx.bundle();
-    cx.call(&["spec", "--bundle", bundle.path.to_str().unwrap()]).ok();
+    cx.call(&["spec", "--bundle", bundle.path.to_str().unwrap()])
+        .ok();
     let text = std::fs::read(bundle.path.join("config.json")).unwrap();
     let cgroup = bundle.config["linux"]["cgroupsPath"].clone();
     bundle.config = serde_json::from_slice(&text).unwrap();
@@ -196,10 +246,18 @@ fn rootless_spec(cx: &Cx) {
     let mut command = cx.command(&["spec", "--rootless"]);
     command.current_dir(&cx.dir);
     cx.spawn(command).wait().ok();
-    let config: Value = serde_json::from_slice(&std::fs::read(cx.dir.join("config.json")).unwrap()).unwrap();
-    let kinds: Vec<&str> =
-        config["linux"]["namespaces"].as_array().unwrap().iter().map(|ns| ns["type"].as_str().unwrap()).collect();
-    assert!(kinds.contains(&"user") && !kinds.contains(&"network"), "{kinds:?}");
+    let config: Value =
+        serde_json::from_slice(&std::fs::read(cx.dir.join("config.json")).unwrap()).unwrap();
+    let kinds: Vec<&str> = config["linux"]["namespaces"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|ns| ns["type"].as_str().unwrap())
+        .collect();
+    assert!(
+        kinds.contains(&"user") && !kinds.contains(&"network"),
+        "{kinds:?}"
+    );
     assert_eq!(config["linux"]["uidMappings"][0]["size"], 1);
     assert!(config["linux"]["resources"].is_null());
 }
@@ -208,13 +266,33 @@ fn features_is_json(cx: &Cx) {
     let output = cx.call(&["features"]).ok();
     assert_eq!(output.stderr, "");
     let features: Value = serde_json::from_str(&output.stdout).unwrap();
-    assert!(features["ociVersionMin"].as_str().unwrap().starts_with("1."));
-    assert!(features["ociVersionMax"].as_str().unwrap().starts_with("1."));
+    assert!(
+        features["ociVersionMin"]
+            .as_str()
+            .unwrap()
+            .starts_with("1.")
+    );
+    assert!(
+        features["ociVersionMax"]
+            .as_str()
+            .unwrap()
+            .starts_with("1.")
+    );
     let has = |pointer: &str, name: &str| {
         let list = features.pointer(pointer).and_then(Value::as_array);
-        assert!(list.is_some_and(|list| list.iter().any(|item| item == name)), "{pointer} lacks {name}");
+        assert!(
+            list.is_some_and(|list| list.iter().any(|item| item == name)),
+            "{pointer} lacks {name}"
+        );
     };
-    for hook in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
+    for hook in [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ] {
         has("/hooks", hook);
     }
     for kind in ["pid", "network", "mount", "ipc", "uts", "user", "cgroup"] {
@@ -224,7 +302,10 @@ fn features_is_json(cx: &Cx) {
     has("/mountOptions", "rro");
     has("/linux/capabilities", "CAP_SYS_ADMIN");
     has("/linux/seccomp/actions", "SCMP_ACT_ERRNO");
-    assert_eq!(features.pointer("/linux/cgroup/v2"), Some(&Value::Bool(true)));
+    assert_eq!(
+        features.pointer("/linux/cgroup/v2"),
+        Some(&Value::Bool(true))
+    );
 }
 
 fn version_names_itself(cx: &Cx) {
@@ -233,21 +314,37 @@ fn version_names_itself(cx: &Cx) {
         assert_eq!(output.stderr, "");
         let lines: Vec<&str> = output.stdout.lines().collect();
         assert!(lines[0].contains("version "), "{output}");
-        assert!(lines.iter().any(|line| line.starts_with("commit: ")), "{output}");
-        assert!(lines.iter().any(|line| line.starts_with("spec: 1.")), "{output}");
+        assert!(
+            lines.iter().any(|line| line.starts_with("commit: ")),
+            "{output}"
+        );
+        assert!(
+            lines.iter().any(|line| line.starts_with("spec: 1.")),
+            "{output}"
+        );
     }
 }
 
 fn help_is_not_an_error(cx: &Cx) {
-    for args in [vec!["--help"], vec![], vec!["create", "--help"], vec!["exec", "-h"]] {
+    for args in [
+        vec!["--help"],
+        vec![],
+        vec!["create", "--help"],
+        vec!["exec", "-h"],
+    ] {
         let output = cx.call(&args).ok();
         assert!(!output.stdout.is_empty(), "{args:?}");
     }
-    cx.call(&["--help"]).ok().has("create").has("exec").has("resume");
+    cx.call(&["--help"])
+        .ok()
+        .has("create")
+        .has("exec")
+        .has("resume");
 }
 
 fn unknown_words_are_errors(cx: &Cx) {
-    cx.call(&["nosuchverb"]).is(if cx.is_rundlet() { 1 } else { 3 });
+    cx.call(&["nosuchverb"])
+        .is(if cx.is_rundlet() { 1 } else { 3 });
     cx.call(&["create", "--no-such-flag", "x"]).is(1);
     cx.call(&["--no-such-flag", "list"]).is(1);
     cx.call(&["state"]).is(1);
@@ -264,10 +361,26 @@ fn one_dash_is_enough(cx: &Cx) {
     let root = cx.root();
     let call = |args: &[&str]| {
         let mut command = std::process::Command::new(&cx.runtime);
-        command.args(["-root", root.to_str().unwrap(), "-log-format=json", "-debug=false"]).args(args);
+        command
+            .args([
+                "-root",
+                root.to_str().unwrap(),
+                "-log-format=json",
+                "-debug=false",
+            ])
+            .args(args);
         cx.spawn(command).wait()
     };
-    call(&["run", "-bundle", path, "-detach", "-no-pivot=false", "-no-subreaper", &bundle.id]).ok();
+    call(&[
+        "run",
+        "-bundle",
+        path,
+        "-detach",
+        "-no-pivot=false",
+        "-no-subreaper",
+        &bundle.id,
+    ])
+    .ok();
     call(&["exec", &bundle.id, "true"]).ok();
     // Flags may follow the id, but in exec, kill and ps.
     call(&["delete", &bundle.id, "-force=true"]).ok();
@@ -277,14 +390,19 @@ fn root_in_all_forms(cx: &Cx) {
     let container = cx.create(&cx.bundle());
     let root = cx.root();
     let root = root.to_str().unwrap();
-    for args in [vec![format!("--root={root}")], vec!["-root".to_owned(), root.to_owned()]] {
+    for args in [
+        vec![format!("--root={root}")],
+        vec!["-root".to_owned(), root.to_owned()],
+    ] {
         let mut command = std::process::Command::new(&cx.runtime);
         command.args(args).args(["list", "-q"]);
         cx.spawn(command).wait().ok().prints(&container.id);
     }
     // A relative root is one of the working directory.
     let mut command = std::process::Command::new(&cx.runtime);
-    command.args(["--root", "state", "list", "-q"]).current_dir(&cx.dir);
+    command
+        .args(["--root", "state", "list", "-q"])
+        .current_dir(&cx.dir);
     cx.spawn(command).wait().ok().prints(&container.id);
     container.end();
 }
@@ -293,7 +411,15 @@ fn log_gets_one_json_line(cx: &Cx) {
     let log = cx.dir.join("log.json");
     let bundle = cx.bundle();
     let call = || {
-        cx.call(&["--log", log.to_str().unwrap(), "--log-format", "json", "start", &bundle.id]).is(1)
+        cx.call(&[
+            "--log",
+            log.to_str().unwrap(),
+            "--log-format",
+            "json",
+            "start",
+            &bundle.id,
+        ])
+        .is(1)
     };
     let output = call();
     let text = std::fs::read_to_string(&log).unwrap();
@@ -312,9 +438,14 @@ fn log_gets_one_json_line(cx: &Cx) {
 
 fn log_as_text(cx: &Cx) {
     let log = cx.dir.join("log.txt");
-    cx.call(&["--log", log.to_str().unwrap(), "state", &cx.id("no")]).is(1).says("does not exist");
+    cx.call(&["--log", log.to_str().unwrap(), "state", &cx.id("no")])
+        .is(1)
+        .says("does not exist");
     let text = std::fs::read_to_string(&log).unwrap();
-    assert!(text.contains("does not exist") && text.contains("error"), "{text}");
+    assert!(
+        text.contains("does not exist") && text.contains("error"),
+        "{text}"
+    );
     cx.call(&["--log-format", "xml", "list"]).is(1);
 }
 
@@ -323,7 +454,16 @@ fn log_stays_empty_on_success(cx: &Cx) {
     let bundle = cx.script("true");
     bundle.write();
     let path = bundle.path.to_str().unwrap();
-    cx.call(&["--log", log.to_str().unwrap(), "--log-format=json", "run", "--bundle", path, &bundle.id]).ok();
+    cx.call(&[
+        "--log",
+        log.to_str().unwrap(),
+        "--log-format=json",
+        "run",
+        "--bundle",
+        path,
+        &bundle.id,
+    ])
+    .ok();
     assert_eq!(std::fs::read_to_string(&log).unwrap_or_default(), "");
 }
 
@@ -342,7 +482,10 @@ fn a_good_command_says_nothing(cx: &Cx) {
         vec!["delete", "--force", id],
     ] {
         let output = cx.call(&args).ok();
-        assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output}");
+        assert!(
+            output.stdout.is_empty() && output.stderr.is_empty(),
+            "{output}"
+        );
     }
 }
 

@@ -45,7 +45,10 @@ fn layer(cx: &Cx, name: &str, files: &[(&str, &str)]) -> PathBuf {
 fn rootfs_stays_pristine(cx: &Cx) {
     let bundle = cx.script("echo x >/mnt/new; rm /etc/passwd; ls /mnt /etc; awk '$5 == \"/\" {print $9}' /proc/self/mountinfo; awk '$5 == \"/\" {print $8}' /proc/self/mountinfo");
     let output = cx.run_with(&bundle, &["--overlay"]).ok();
-    assert!(output.stdout.contains("new") && !output.stdout.contains("passwd"), "{output}");
+    assert!(
+        output.stdout.contains("new") && !output.stdout.contains("passwd"),
+        "{output}"
+    );
     assert!(output.stdout.contains("overlay"), "{output}");
     assert!(!bundle.rootfs().join("mnt/new").exists());
     assert!(bundle.rootfs().join("etc/passwd").exists());
@@ -90,7 +93,16 @@ fn several_lower_layers(cx: &Cx) {
     fs::write(bundle.rootfs().join("b"), "base\n").unwrap();
     fs::write(bundle.rootfs().join("c"), "base\n").unwrap();
     let rootfs = bundle.rootfs();
-    annotate(&mut bundle, LOWER, &format!("{}:{}:{}", top.display(), middle.display(), rootfs.display()));
+    annotate(
+        &mut bundle,
+        LOWER,
+        &format!(
+            "{}:{}:{}",
+            top.display(),
+            middle.display(),
+            rootfs.display()
+        ),
+    );
     cx.run(&bundle).ok().prints("top\nmiddle\nbase");
 }
 
@@ -103,7 +115,9 @@ fn two_containers_share_a_rootfs(cx: &Cx) {
     let one = cx.start(&first);
     let two = cx.start(&second);
     one.exec_sh("echo one >/mnt/f; rm /etc/passwd").ok();
-    two.exec_sh("ls /mnt; ls /etc; echo two >/mnt/f").ok().prints("passwd");
+    two.exec_sh("ls /mnt; ls /etc; echo two >/mnt/f")
+        .ok()
+        .prints("passwd");
     one.exec_sh("cat /mnt/f").ok().prints("one");
     one.end();
     two.exec_sh("cat /mnt/f").ok().prints("two");
@@ -126,7 +140,9 @@ fn with_a_read_only_root(cx: &Cx) {
     // The mount point has to be made first, in the upper layer and not in the rootfs.
     let data = layer(cx, "data", &[("f", "content")]);
     bundle.bind(&data, "/data", &["ro"]);
-    cx.run_with(&bundle, &["--overlay"]).ok().prints("refused\ncontent");
+    cx.run_with(&bundle, &["--overlay"])
+        .ok()
+        .prints("refused\ncontent");
     assert!(!bundle.rootfs().join("data").exists());
 }
 
@@ -142,7 +158,14 @@ fn nothing_is_left_mounted(cx: &Cx) {
     let before = table();
     let bundle = cx.bundle();
     bundle.write();
-    cx.call(&["create", "--overlay", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]).ok();
+    cx.call(&[
+        "create",
+        "--overlay",
+        "--bundle",
+        bundle.path.to_str().unwrap(),
+        &bundle.id,
+    ])
+    .ok();
     assert_eq!(table(), before, "the overlay is seen on the host");
     cx.container(&bundle.id).end();
     assert_eq!(table(), before);
@@ -152,7 +175,9 @@ fn exec_sees_it(cx: &Cx) {
     let bundle = cx.script("echo x >/mnt/new; exec sleep 1000");
     cx.run_with(&bundle, &["--detach", "--overlay"]).ok();
     let container = cx.container(&bundle.id);
-    crate::support::eventually("the file is there", 5, || container.exec(&["cat", "/mnt/new"]).code == 0);
+    crate::support::eventually("the file is there", 5, || {
+        container.exec(&["cat", "/mnt/new"]).code == 0
+    });
     container.end();
 }
 
@@ -161,15 +186,37 @@ fn missing_layer_is_named(cx: &Cx) {
     annotate(&mut bundle, LOWER, "/no/such/layer");
     let output = cx.try_create(&bundle).is(1);
     assert!(output.stderr.contains("/no/such/layer"), "{output}");
-    assert!(output.stderr.to_lowercase().contains("no such file or directory"), "{output}");
+    assert!(
+        output
+            .stderr
+            .to_lowercase()
+            .contains("no such file or directory"),
+        "{output}"
+    );
 }
 
 fn layers_of_an_engine(cx: &Cx) {
     // As engines do it: the rootfs is an overlay already, mounted by the caller.
     let mut bundle = cx.script("cat /etc/passwd | wc -l; echo x >/mnt/new; awk '$5 == \"/\" {print $9 $8 $10}' /proc/self/mountinfo | grep -c overlay");
-    let (upper, work, merged) = (layer(cx, "upper", &[]), layer(cx, "work", &[]), layer(cx, "merged", &[]));
-    let data = format!("lowerdir={},upperdir={},workdir={}", bundle.rootfs().display(), upper.display(), work.display());
-    nix::mount::mount(Some("overlay"), &merged, Some("overlay"), nix::mount::MsFlags::empty(), Some(data.as_str())).unwrap();
+    let (upper, work, merged) = (
+        layer(cx, "upper", &[]),
+        layer(cx, "work", &[]),
+        layer(cx, "merged", &[]),
+    );
+    let data = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        bundle.rootfs().display(),
+        upper.display(),
+        work.display()
+    );
+    nix::mount::mount(
+        Some("overlay"),
+        &merged,
+        Some("overlay"),
+        nix::mount::MsFlags::empty(),
+        Some(data.as_str()),
+    )
+    .unwrap();
     bundle.set("/root/path", json!(merged));
     cx.run(&bundle).ok().prints("2\n1");
     assert!(upper.join("mnt/new").exists());

@@ -49,12 +49,20 @@ fn status_line(name: &str) -> String {
 }
 
 fn user_and_group(cx: &Cx) {
-    cx.sh("id -u; id -g", |b| b.set("/process/user", json!({"uid": 1234, "gid": 5678}))).prints("1234\n5678");
+    cx.sh("id -u; id -g", |b| {
+        b.set("/process/user", json!({"uid": 1234, "gid": 5678}))
+    })
+    .prints("1234\n5678");
 }
 
 fn additional_groups(cx: &Cx) {
-    cx.sh("id -G", |b| b.set("/process/user", json!({"uid": 1000, "gid": 10, "additionalGids": [20, 30, 4_000_000]})))
-        .prints("10 20 30 4000000");
+    cx.sh("id -G", |b| {
+        b.set(
+            "/process/user",
+            json!({"uid": 1000, "gid": 10, "additionalGids": [20, 30, 4_000_000]}),
+        )
+    })
+    .prints("10 20 30 4000000");
 }
 
 fn no_groups_are_kept(cx: &Cx) {
@@ -73,8 +81,10 @@ fn no_groups_are_kept(cx: &Cx) {
 }
 
 fn umask(cx: &Cx) {
-    cx.sh("umask; touch /mnt/f; stat -c %a /mnt/f", |b| b.set("/process/user/umask", json!(0o27)))
-        .prints("0027\n640");
+    cx.sh("umask; touch /mnt/f; stat -c %a /mnt/f", |b| {
+        b.set("/process/user/umask", json!(0o27))
+    })
+    .prints("0027\n640");
 }
 
 fn umask_by_default(cx: &Cx) {
@@ -94,14 +104,32 @@ fn umask_by_default(cx: &Cx) {
 fn environment_is_exact(cx: &Cx) {
     let mut bundle = cx.bundle();
     bundle.args(&["/bin/env"]);
-    bundle.set("/process/env", json!(["A=1", "B=two words", "C=", "HOME=/h", "D=a=b", "E=\u{e4}\"\n!"]));
+    bundle.set(
+        "/process/env",
+        json!([
+            "A=1",
+            "B=two words",
+            "C=",
+            "HOME=/h",
+            "D=a=b",
+            "E=\u{e4}\"\n!"
+        ]),
+    );
     bundle.write();
     let mut command = cx.command(&["run", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]);
     command.env("FROM_THE_HOST", "1");
     let output = cx.spawn(command).wait().ok();
     let mut lines: Vec<&str> = output.stdout.lines().collect();
     lines.sort_unstable();
-    let mut wanted = ["A=1", "B=two words", "C=", "HOME=/h", "D=a=b", "E=\u{e4}\"", "!"];
+    let mut wanted = [
+        "A=1",
+        "B=two words",
+        "C=",
+        "HOME=/h",
+        "D=a=b",
+        "E=\u{e4}\"",
+        "!",
+    ];
     wanted.sort_unstable();
     assert_eq!(lines, wanted);
 }
@@ -125,7 +153,10 @@ fn home_is_filled_in(cx: &Cx) {
 }
 
 fn home_is_kept_if_given(cx: &Cx) {
-    cx.sh("echo $HOME", |b| b.push("/process/env", json!("HOME=/given"))).prints("/given");
+    cx.sh("echo $HOME", |b| {
+        b.push("/process/env", json!("HOME=/given"))
+    })
+    .prints("/given");
 }
 
 fn home_survives_a_hostile_passwd(cx: &Cx) {
@@ -141,12 +172,15 @@ fn home_survives_a_hostile_passwd(cx: &Cx) {
 }
 
 fn working_directory(cx: &Cx) {
-    cx.sh("pwd", |b| b.set("/process/cwd", json!("/tmp"))).prints("/tmp");
+    cx.sh("pwd", |b| b.set("/process/cwd", json!("/tmp")))
+        .prints("/tmp");
 }
 
 fn working_directory_is_made(cx: &Cx) {
-    cx.sh("pwd; stat -c '%a %u' /mnt/a /mnt/a/b", |b| b.set("/process/cwd", json!("/mnt/a/b")))
-        .prints("/mnt/a/b\n755 0\n755 0");
+    cx.sh("pwd; stat -c '%a %u' /mnt/a /mnt/a/b", |b| {
+        b.set("/process/cwd", json!("/mnt/a/b"))
+    })
+    .prints("/mnt/a/b\n755 0\n755 0");
 }
 
 fn working_directory_of_a_user(cx: &Cx) {
@@ -169,7 +203,10 @@ fn working_directory_through_a_link_stays_inside(cx: &Cx) {
     std::os::unix::fs::symlink(&outside, bundle.rootfs().join("link")).unwrap();
     bundle.set("/process/cwd", json!("/link/made"));
     let _ = cx.run(&bundle);
-    assert!(!outside.join("made").exists(), "a directory was made on the host");
+    assert!(
+        !outside.join("made").exists(),
+        "a directory was made on the host"
+    );
 }
 
 fn program_is_looked_up_in_path(cx: &Cx) {
@@ -191,8 +228,21 @@ fn program_relative_to_the_directory(cx: &Cx) {
 
 fn arguments_arrive_unchanged(cx: &Cx) {
     let mut bundle = cx.bundle();
-    bundle.args(&["sh", "-c", "for a; do echo \"[$a]\"; done", "sh", "", " ", "-x", "a\"b", "$HOME", "\u{fc}"]);
-    cx.run(&bundle).ok().prints("[]\n[ ]\n[-x]\n[a\"b]\n[$HOME]\n[\u{fc}]");
+    bundle.args(&[
+        "sh",
+        "-c",
+        "for a; do echo \"[$a]\"; done",
+        "sh",
+        "",
+        " ",
+        "-x",
+        "a\"b",
+        "$HOME",
+        "\u{fc}",
+    ]);
+    cx.run(&bundle)
+        .ok()
+        .prints("[]\n[ ]\n[-x]\n[a\"b]\n[$HOME]\n[\u{fc}]");
 }
 
 fn resource_limits(cx: &Cx) {
@@ -213,23 +263,38 @@ fn resource_limits(cx: &Cx) {
         ("Max file size", "1000000", "2000000"),
         ("Max stack size", "4000000", "8000000"),
     ] {
-        let line = output.stdout.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let line = output
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap();
         let words: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(words[..2], [soft, hard], "{name}");
     }
 }
 
 fn every_limit_name_is_known(cx: &Cx) {
-    let limits = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    let limits =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     assert!(limits.1 >= 64);
     // Each to what it is: never more than the host's own limit, which may not be raised here.
     let names = [
-        ("AS", "Max address space"), ("CORE", "Max core file size"), ("CPU", "Max cpu time"),
-        ("DATA", "Max data size"), ("FSIZE", "Max file size"), ("LOCKS", "Max file locks"),
-        ("MEMLOCK", "Max locked memory"), ("MSGQUEUE", "Max msgqueue size"), ("NICE", "Max nice priority"),
-        ("NOFILE", "Max open files"), ("NPROC", "Max processes"), ("RSS", "Max resident set"),
-        ("RTPRIO", "Max realtime priority"), ("RTTIME", "Max realtime timeout"),
-        ("SIGPENDING", "Max pending signals"), ("STACK", "Max stack size"),
+        ("AS", "Max address space"),
+        ("CORE", "Max core file size"),
+        ("CPU", "Max cpu time"),
+        ("DATA", "Max data size"),
+        ("FSIZE", "Max file size"),
+        ("LOCKS", "Max file locks"),
+        ("MEMLOCK", "Max locked memory"),
+        ("MSGQUEUE", "Max msgqueue size"),
+        ("NICE", "Max nice priority"),
+        ("NOFILE", "Max open files"),
+        ("NPROC", "Max processes"),
+        ("RSS", "Max resident set"),
+        ("RTPRIO", "Max realtime priority"),
+        ("RTTIME", "Max realtime timeout"),
+        ("SIGPENDING", "Max pending signals"),
+        ("STACK", "Max stack size"),
     ];
     let table = std::fs::read_to_string("/proc/self/limits").unwrap();
     let rlimits: Vec<Value> = names
@@ -241,7 +306,9 @@ fn every_limit_name_is_known(cx: &Cx) {
             json!({"type": format!("RLIMIT_{name}"), "soft": number(words[0]), "hard": number(words[1])})
         })
         .collect();
-    let output = cx.sh("cat /proc/self/limits", |b| b.set("/process/rlimits", json!(rlimits)));
+    let output = cx.sh("cat /proc/self/limits", |b| {
+        b.set("/process/rlimits", json!(rlimits))
+    });
     assert_eq!(output.stdout, table);
 }
 
@@ -249,7 +316,11 @@ fn every_limit_name_is_known(cx: &Cx) {
 fn sets(cx: &Cx, edit: impl FnOnce(&mut Bundle)) -> [u64; 5] {
     let output = cx.sh(&status_line("Cap"), edit);
     ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"].map(|name| {
-        let line = output.stdout.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let line = output
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap();
         u64::from_str_radix(line, 16).unwrap()
     })
 }
@@ -287,30 +358,45 @@ fn all_five_capability_sets(cx: &Cx) {
         );
         b.set("/process/user", json!({"uid": 1000, "gid": 1000}));
     });
-    assert_eq!(seen, [CHOWN | KILL, CHOWN, CHOWN, CHOWN | KILL | NET_RAW, CHOWN]);
+    assert_eq!(
+        seen,
+        [CHOWN | KILL, CHOWN, CHOWN, CHOWN | KILL | NET_RAW, CHOWN]
+    );
 }
 
 fn no_capabilities_object(cx: &Cx) {
     let seen = sets(cx, |b| {
-        b.config["process"].as_object_mut().unwrap().remove("capabilities");
+        b.config["process"]
+            .as_object_mut()
+            .unwrap()
+            .remove("capabilities");
     });
     assert_eq!(seen, [0; 5]);
 }
 
 fn empty_capabilities(cx: &Cx) {
-    assert_eq!(sets(cx, |b| b.set("/process/capabilities", json!({}))), [0; 5]);
+    assert_eq!(
+        sets(cx, |b| b.set("/process/capabilities", json!({}))),
+        [0; 5]
+    );
 }
 
 fn a_capability_the_host_lacks_is_left_out(cx: &Cx) {
     let own = std::fs::read_to_string("/proc/self/status").unwrap();
-    let own = own.lines().find_map(|line| line.strip_prefix("CapBnd:\t")).unwrap();
+    let own = own
+        .lines()
+        .find_map(|line| line.strip_prefix("CapBnd:\t"))
+        .unwrap();
     if u64::from_str_radix(own, 16).unwrap() & (1 << 24) != 0 {
         cx.skip("this host grants CAP_SYS_RESOURCE");
     }
     let mut bundle = cx.script(&status_line("CapPrm"));
     bundle.capabilities(&["CAP_KILL", "CAP_SYS_RESOURCE"]);
     let output = cx.run(&bundle).ok().prints("CapPrm:0000000000000020");
-    assert!(output.stderr.contains("CAP_SYS_RESOURCE"), "no warning: {output}");
+    assert!(
+        output.stderr.contains("CAP_SYS_RESOURCE"),
+        "no warning: {output}"
+    );
 }
 
 fn unknown_capabilities_are_left_out(cx: &Cx) {
@@ -320,24 +406,35 @@ fn unknown_capabilities_are_left_out(cx: &Cx) {
 }
 
 fn no_new_privileges(cx: &Cx) {
-    cx.sh(&status_line("NoNewPrivs"), |_| ()).prints("NoNewPrivs:1");
+    cx.sh(&status_line("NoNewPrivs"), |_| ())
+        .prints("NoNewPrivs:1");
 }
 
 fn no_new_privileges_off(cx: &Cx) {
-    cx.sh(&status_line("NoNewPrivs"), |b| b.set("/process/noNewPrivileges", json!(false))).prints("NoNewPrivs:0");
+    cx.sh(&status_line("NoNewPrivs"), |b| {
+        b.set("/process/noNewPrivileges", json!(false))
+    })
+    .prints("NoNewPrivs:0");
 }
 
 fn oom_score_adjustment(cx: &Cx) {
-    cx.sh("cat /proc/self/oom_score_adj", |b| b.set("/process/oomScoreAdj", json!(456))).prints("456");
+    cx.sh("cat /proc/self/oom_score_adj", |b| {
+        b.set("/process/oomScoreAdj", json!(456))
+    })
+    .prints("456");
 }
 
 fn no_oom_score_adjustment(cx: &Cx) {
     let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
-    cx.sh("cat /proc/self/oom_score_adj", |_| ()).prints(own.trim());
+    cx.sh("cat /proc/self/oom_score_adj", |_| ())
+        .prints(own.trim());
 }
 
 fn personality(cx: &Cx) {
-    cx.sh("uname -m", |b| b.set("/linux/personality", json!({"domain": "LINUX32"}))).prints("i686");
+    cx.sh("uname -m", |b| {
+        b.set("/linux/personality", json!({"domain": "LINUX32"}))
+    })
+    .prints("i686");
 }
 
 fn signals_are_reset(cx: &Cx) {
@@ -361,12 +458,18 @@ fn own_session(cx: &Cx) {
 }
 
 fn first_process_is_the_program(cx: &Cx) {
-    cx.sh("cut -d' ' -f4 /proc/1/stat; cat /proc/1/comm; true", |_| ()).prints("0\nsh");
+    cx.sh("cut -d' ' -f4 /proc/1/stat; cat /proc/1/comm; true", |_| ())
+        .prints("0\nsh");
 }
 
 fn many_arguments_and_variables(cx: &Cx) {
     let mut bundle = cx.bundle();
-    let mut args = vec!["sh".to_owned(), "-c".to_owned(), "echo $#; env | grep -c ^VAR_".to_owned(), "sh".to_owned()];
+    let mut args = vec![
+        "sh".to_owned(),
+        "-c".to_owned(),
+        "echo $#; env | grep -c ^VAR_".to_owned(),
+        "sh".to_owned(),
+    ];
     args.extend((0..5000).map(|number| format!("argument-{number}")));
     bundle.set("/process/args", json!(args));
     let mut env = vec!["PATH=/bin".to_owned()];

@@ -22,9 +22,19 @@ fn same_id_created_twenty_times(cx: &Cx) {
     let bundle = cx.bundle();
     bundle.write();
     let running: Vec<_> = (0..20)
-        .map(|_| cx.spawn(cx.command(&["create", "--bundle", bundle.path.to_str().unwrap(), &bundle.id])))
+        .map(|_| {
+            cx.spawn(cx.command(&[
+                "create",
+                "--bundle",
+                bundle.path.to_str().unwrap(),
+                &bundle.id,
+            ]))
+        })
         .collect();
-    let outputs: Vec<_> = running.into_iter().map(crate::support::runtime::Running::wait).collect();
+    let outputs: Vec<_> = running
+        .into_iter()
+        .map(crate::support::runtime::Running::wait)
+        .collect();
     let winners = outputs.iter().filter(|output| output.code == 0).count();
     assert_eq!(winners, 1, "winners");
     for output in outputs.iter().filter(|output| output.code != 0) {
@@ -40,9 +50,18 @@ fn same_id_created_twenty_times(cx: &Cx) {
 
 fn concurrent_starts(cx: &Cx) {
     let container = cx.create(&cx.bundle());
-    let running: Vec<_> = (0..8).map(|_| cx.spawn(cx.command(&["start", &container.id]))).collect();
-    let outputs: Vec<_> = running.into_iter().map(crate::support::runtime::Running::wait).collect();
-    assert_eq!(outputs.iter().filter(|output| output.code == 0).count(), 1, "winners");
+    let running: Vec<_> = (0..8)
+        .map(|_| cx.spawn(cx.command(&["start", &container.id])))
+        .collect();
+    let outputs: Vec<_> = running
+        .into_iter()
+        .map(crate::support::runtime::Running::wait)
+        .collect();
+    assert_eq!(
+        outputs.iter().filter(|output| output.code == 0).count(),
+        1,
+        "winners"
+    );
     assert_eq!(container.status(), "running");
     container.end();
 }
@@ -72,7 +91,12 @@ fn create_killed_at_any_moment(cx: &Cx) {
         }
         cx.call(&["delete", "--force", &bundle.id]).ok();
         let left = crate::support::leak::settle(cx);
-        assert!(left.is_empty(), "killed after {} us, left behind:\n{}", step * unit, left.join("\n"));
+        assert!(
+            left.is_empty(),
+            "killed after {} us, left behind:\n{}",
+            step * unit,
+            left.join("\n")
+        );
     }
     assert!(hits > 3, "only {hits} of 40 were killed in time");
     // The id is free again and works.
@@ -99,7 +123,8 @@ fn cx_fresh(cx: &Cx, number: u64) -> crate::support::Bundle {
 fn run_killed_leaves_a_container_to_delete(cx: &Cx) {
     let bundle = cx.bundle();
     bundle.write();
-    let mut running = cx.spawn(cx.command(&["run", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]));
+    let mut running =
+        cx.spawn(cx.command(&["run", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]));
     eventually("the container runs", 5, || {
         let output = cx.call(&["state", &bundle.id]);
         output.code == 0 && output.stdout.contains("running")
@@ -118,14 +143,20 @@ fn delete_killed_at_any_moment(cx: &Cx) {
         kill_after(cx, &["delete", "--force", &container.id], step * 700);
         cx.call(&["delete", "--force", &container.id]).ok();
         let left = crate::support::leak::settle(cx);
-        assert!(left.is_empty(), "killed after {} us, left behind:\n{}", step * 700, left.join("\n"));
+        assert!(
+            left.is_empty(),
+            "killed after {} us, left behind:\n{}",
+            step * 700,
+            left.join("\n")
+        );
     }
 }
 
 fn deletes_at_once(cx: &Cx) {
     let container = cx.sleeper();
-    let running: Vec<_> =
-        (0..6).map(|_| cx.spawn(cx.command(&["delete", "--force", &container.id]))).collect();
+    let running: Vec<_> = (0..6)
+        .map(|_| cx.spawn(cx.command(&["delete", "--force", &container.id])))
+        .collect();
     for running in running {
         running.wait().ok();
     }
@@ -143,19 +174,29 @@ fn kill_and_delete_and_state_at_once(cx: &Cx) {
     for running in running {
         let output = running.wait();
         // Gone is an answer; a crash or a stale file is not.
-        let gone = ["does not exist", "not running", "not exist"].iter().any(|text| output.stderr.contains(text));
+        let gone = ["does not exist", "not running", "not exist"]
+            .iter()
+            .any(|text| output.stderr.contains(text));
         assert!(output.code == 0 || (output.code == 1 && gone), "{output}");
     }
     cx.call(&["delete", "--force", &container.id]).ok();
 }
 
 fn containers_in_parallel(cx: &Cx) {
-    let bundles: Vec<_> = (0..16).map(|number| cx.named_bundle(&format!("p{number}"))).collect();
+    let bundles: Vec<_> = (0..16)
+        .map(|number| cx.named_bundle(&format!("p{number}")))
+        .collect();
     let running: Vec<_> = bundles
         .iter()
         .map(|bundle| {
             bundle.write();
-            cx.spawn(cx.command(&["run", "-d", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]))
+            cx.spawn(cx.command(&[
+                "run",
+                "-d",
+                "--bundle",
+                bundle.path.to_str().unwrap(),
+                &bundle.id,
+            ]))
         })
         .collect();
     for running in running {
@@ -163,8 +204,10 @@ fn containers_in_parallel(cx: &Cx) {
     }
     let listed = cx.call(&["list", "-q"]).ok();
     assert_eq!(listed.stdout.lines().count(), 16, "{listed}");
-    let running: Vec<_> =
-        bundles.iter().map(|bundle| cx.spawn(cx.command(&["delete", "--force", &bundle.id]))).collect();
+    let running: Vec<_> = bundles
+        .iter()
+        .map(|bundle| cx.spawn(cx.command(&["delete", "--force", &bundle.id])))
+        .collect();
     for running in running {
         running.wait().ok();
     }
@@ -173,7 +216,15 @@ fn containers_in_parallel(cx: &Cx) {
 fn execs_in_parallel(cx: &Cx) {
     let container = cx.sleeper();
     let running: Vec<_> = (0..12)
-        .map(|number| cx.spawn(cx.command(&["exec", &container.id, "sh", "-c", &format!("echo {number}; exit {number}")])))
+        .map(|number| {
+            cx.spawn(cx.command(&[
+                "exec",
+                &container.id,
+                "sh",
+                "-c",
+                &format!("echo {number}; exit {number}"),
+            ]))
+        })
         .collect();
     for (number, running) in (0..).zip(running) {
         running.wait().is(number).prints(&number.to_string());
@@ -184,17 +235,32 @@ fn execs_in_parallel(cx: &Cx) {
 fn state_during_create(cx: &Cx) {
     let mut bundle = cx.bundle();
     // A hook holds create for a while; state, list and delete must not hang or crash meanwhile.
-    bundle.set("/hooks/createRuntime", serde_json::json!([{"path": "/bin/sleep", "args": ["sleep", "0.3"]}]));
+    bundle.set(
+        "/hooks/createRuntime",
+        serde_json::json!([{"path": "/bin/sleep", "args": ["sleep", "0.3"]}]),
+    );
     bundle.write();
-    let running = cx.spawn(cx.command(&["create", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]));
+    let running = cx.spawn(cx.command(&[
+        "create",
+        "--bundle",
+        bundle.path.to_str().unwrap(),
+        &bundle.id,
+    ]));
     for _ in 0..10 {
         let output = cx.call(&["state", &bundle.id]);
         if output.code == 0 {
-            let state: serde_json::Value = serde_json::from_str(&output.stdout).expect("whole JSON");
+            let state: serde_json::Value =
+                serde_json::from_str(&output.stdout).expect("whole JSON");
             let status = state["status"].as_str().unwrap();
-            assert!(["creating", "created", "stopped"].contains(&status), "{output}");
+            assert!(
+                ["creating", "created", "stopped"].contains(&status),
+                "{output}"
+            );
         } else {
-            assert!(output.code == 1 && output.stderr.contains("does not exist"), "{output}");
+            assert!(
+                output.code == 1 && output.stderr.contains("does not exist"),
+                "{output}"
+            );
         }
         cx.call(&["list"]).ok();
     }

@@ -44,12 +44,16 @@ fn allow_but(b: &mut Bundle, rules: Value) {
 const MKDIR: [&str; 2] = ["mkdir", "mkdirat"];
 
 fn no_profile_is_no_filter(cx: &Cx) {
-    cx.sh("grep ^Seccomp: /proc/self/status | tr -dc 0-9", |_| ()).prints("0");
+    cx.sh("grep ^Seccomp: /proc/self/status | tr -dc 0-9", |_| ())
+        .prints("0");
 }
 
 fn status_in_the_container(cx: &Cx) {
     let mut bundle = cx.bundle();
-    allow_but(&mut bundle, json!([{"names": MKDIR, "action": "SCMP_ACT_ERRNO"}]));
+    allow_but(
+        &mut bundle,
+        json!([{"names": MKDIR, "action": "SCMP_ACT_ERRNO"}]),
+    );
     let container = cx.start(&bundle);
     container.exec_sh("grep ^Seccomp: /proc/1/status | tr -dc 0-9; grep ^Seccomp: /proc/self/status | tr -dc 0-9").ok().prints("22");
     container.end();
@@ -59,12 +63,18 @@ fn errno_by_default_is_eperm(cx: &Cx) {
     let output = cx.sh("mkdir /mnt/x 2>&1; touch /mnt/y && echo fine", |b| {
         allow_but(b, json!([{"names": MKDIR, "action": "SCMP_ACT_ERRNO"}]));
     });
-    assert!(output.stdout.contains("Operation not permitted") && output.stdout.ends_with("fine\n"), "{output}");
+    assert!(
+        output.stdout.contains("Operation not permitted") && output.stdout.ends_with("fine\n"),
+        "{output}"
+    );
 }
 
 fn errno_of_the_profile(cx: &Cx) {
     cx.sh("mkdir /mnt/x 2>&1 || true", |b| {
-        allow_but(b, json!([{"names": MKDIR, "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]));
+        allow_but(
+            b,
+            json!([{"names": MKDIR, "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]),
+        );
     })
     .has("No space left on device");
 }
@@ -80,12 +90,21 @@ fn default_errno_of_the_profile(cx: &Cx) {
 }
 
 fn kill_process(cx: &Cx) {
-    cx.sh("mkdir /mnt/x; echo $?", |b| allow_but(b, json!([{"names": MKDIR, "action": "SCMP_ACT_KILL_PROCESS"}])))
-        .prints("159");
+    cx.sh("mkdir /mnt/x; echo $?", |b| {
+        allow_but(
+            b,
+            json!([{"names": MKDIR, "action": "SCMP_ACT_KILL_PROCESS"}]),
+        )
+    })
+    .prints("159");
 }
 
 fn kill_thread_and_trap(cx: &Cx) {
-    for (name, action) in [("kill", "SCMP_ACT_KILL"), ("thread", "SCMP_ACT_KILL_THREAD"), ("trap", "SCMP_ACT_TRAP")] {
+    for (name, action) in [
+        ("kill", "SCMP_ACT_KILL"),
+        ("thread", "SCMP_ACT_KILL_THREAD"),
+        ("trap", "SCMP_ACT_TRAP"),
+    ] {
         let mut bundle = cx.named_bundle(name);
         bundle.sh("mkdir /mnt/x; echo $?");
         allow_but(&mut bundle, json!([{"names": MKDIR, "action": action}]));
@@ -94,8 +113,10 @@ fn kill_thread_and_trap(cx: &Cx) {
 }
 
 fn log_lets_through(cx: &Cx) {
-    cx.sh("mkdir /mnt/x && echo made", |b| allow_but(b, json!([{"names": MKDIR, "action": "SCMP_ACT_LOG"}])))
-        .prints("made");
+    cx.sh("mkdir /mnt/x && echo made", |b| {
+        allow_but(b, json!([{"names": MKDIR, "action": "SCMP_ACT_LOG"}]))
+    })
+    .prints("made");
 }
 
 fn signal_rule(args: Value) -> Value {
@@ -105,8 +126,13 @@ fn signal_rule(args: Value) -> Value {
 const THREE_SIGNALS: &str = "trap '' HUP USR1 USR2; for s in HUP USR1 USR2; do kill -$s $$ 2>/dev/null && echo $s; done; true";
 
 fn arguments_equal(cx: &Cx) {
-    cx.sh(THREE_SIGNALS, |b| allow_but(b, signal_rule(json!([{"index": 1, "value": 10, "op": "SCMP_CMP_EQ"}]))))
-        .prints("HUP\nUSR2");
+    cx.sh(THREE_SIGNALS, |b| {
+        allow_but(
+            b,
+            signal_rule(json!([{"index": 1, "value": 10, "op": "SCMP_CMP_EQ"}])),
+        )
+    })
+    .prints("HUP\nUSR2");
 }
 
 fn arguments_masked(cx: &Cx) {
@@ -163,7 +189,10 @@ fn arguments_not_equal_and_ranges(cx: &Cx) {
     ] {
         let mut bundle = cx.named_bundle(name);
         bundle.sh(THREE_SIGNALS);
-        allow_but(&mut bundle, signal_rule(json!([{"index": 1, "value": value, "op": op}])));
+        allow_but(
+            &mut bundle,
+            signal_rule(json!([{"index": 1, "value": value, "op": op}])),
+        );
         cx.run(&bundle).ok().prints(wanted);
     }
 }
@@ -207,9 +236,16 @@ fn names_up_to_302() -> Vec<&'static str> {
 
 fn newer_calls_get_enosys(cx: &Cx) {
     // N3: setns (308) is newer than all that the profile knows; sethostname is older and refused.
-    let names: Vec<&str> = names_up_to_302().into_iter().filter(|name| *name != "sethostname").collect();
+    let names: Vec<&str> = names_up_to_302()
+        .into_iter()
+        .filter(|name| *name != "sethostname")
+        .collect();
     let output = cx.sh("nsenter -t 1 -u true 2>&1; hostname x 2>&1; true", |b| {
-        with(b, "SCMP_ACT_ERRNO", json!([{"names": names, "action": "SCMP_ACT_ALLOW"}]));
+        with(
+            b,
+            "SCMP_ACT_ERRNO",
+            json!([{"names": names, "action": "SCMP_ACT_ALLOW"}]),
+        );
     });
     let lines: Vec<&str> = output.stdout.lines().collect();
     assert!(lines[0].contains("Function not implemented"), "{output}");
@@ -227,19 +263,37 @@ fn without_no_new_privileges(cx: &Cx) {
     let mut bundle = cx.script("mkdir /mnt/x 2>&1; grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'; id -u");
     bundle.set("/process/noNewPrivileges", json!(false));
     bundle.set("/process/user", json!({"uid": 1000, "gid": 1000}));
-    allow_but(&mut bundle, json!([{"names": MKDIR, "action": "SCMP_ACT_ERRNO"}]));
-    cx.run(&bundle).ok().has("NoNewPrivs:0\nSeccomp:2\n1000\n").has("Operation not permitted");
+    allow_but(
+        &mut bundle,
+        json!([{"names": MKDIR, "action": "SCMP_ACT_ERRNO"}]),
+    );
+    cx.run(&bundle)
+        .ok()
+        .has("NoNewPrivs:0\nSeccomp:2\n1000\n")
+        .has("Operation not permitted");
 }
 
 fn all_architectures(cx: &Cx) {
     let mut bundle = cx.script("mkdir /mnt/x 2>&1 || true");
-    allow_but(&mut bundle, json!([{"names": MKDIR, "action": "SCMP_ACT_ERRNO"}]));
+    allow_but(
+        &mut bundle,
+        json!([{"names": MKDIR, "action": "SCMP_ACT_ERRNO"}]),
+    );
     // None given means the machine's own.
-    bundle.config["linux"]["seccomp"].as_object_mut().unwrap().remove("architectures");
+    bundle.config["linux"]["seccomp"]
+        .as_object_mut()
+        .unwrap()
+        .remove("architectures");
     cx.run(&bundle).ok().has("Operation not permitted");
     bundle.set(
         "/linux/seccomp/architectures",
-        json!(["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]),
+        json!([
+            "SCMP_ARCH_AARCH64",
+            "SCMP_ARCH_ARM",
+            "SCMP_ARCH_X86_64",
+            "SCMP_ARCH_X86",
+            "SCMP_ARCH_X32"
+        ]),
     );
     cx.run(&bundle).ok().has("Operation not permitted");
 }
@@ -248,11 +302,17 @@ fn flags(cx: &Cx) {
     for (name, flags) in [
         ("none", json!([])),
         ("log", json!(["SECCOMP_FILTER_FLAG_LOG"])),
-        ("two", json!(["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"])),
+        (
+            "two",
+            json!(["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]),
+        ),
     ] {
         let mut bundle = cx.named_bundle(name);
         bundle.sh("mkdir /mnt/x 2>&1 || true");
-        allow_but(&mut bundle, json!([{"names": MKDIR, "action": "SCMP_ACT_ERRNO"}]));
+        allow_but(
+            &mut bundle,
+            json!([{"names": MKDIR, "action": "SCMP_ACT_ERRNO"}]),
+        );
         bundle.set("/linux/seccomp/flags", flags);
         cx.run(&bundle).ok().has("Operation not permitted");
     }
@@ -266,8 +326,14 @@ fn unknown_actions_and_words_are_refused(cx: &Cx) {
         ("/linux/seccomp/defaultAction", json!("SCMP_ACT_MAYBE")),
         ("/linux/seccomp/architectures/0", json!("SCMP_ARCH_Z80")),
         ("/linux/seccomp/flags", json!(["SECCOMP_FILTER_FLAG_NOVEL"])),
-        ("/linux/seccomp/syscalls/0/action", json!("SCMP_ACT_PERHAPS")),
-        ("/linux/seccomp/syscalls/0/args/0/op", json!("SCMP_CMP_ABOUT")),
+        (
+            "/linux/seccomp/syscalls/0/action",
+            json!("SCMP_ACT_PERHAPS"),
+        ),
+        (
+            "/linux/seccomp/syscalls/0/args/0/op",
+            json!("SCMP_CMP_ABOUT"),
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -276,13 +342,22 @@ fn unknown_actions_and_words_are_refused(cx: &Cx) {
         bundle.set("/linux/seccomp", base.clone());
         bundle.set(pointer, value.clone());
         let output = cx.try_create(&bundle).is(1);
-        assert!(output.stderr.contains(value.as_str().unwrap_or("SECCOMP_FILTER_FLAG_NOVEL")) || !cx.is_rundlet(), "{output}");
+        assert!(
+            output
+                .stderr
+                .contains(value.as_str().unwrap_or("SECCOMP_FILTER_FLAG_NOVEL"))
+                || !cx.is_rundlet(),
+            "{output}"
+        );
     }
 }
 
 fn notify_without_a_listener_is_refused(cx: &Cx) {
     let mut bundle = cx.script("true");
-    allow_but(&mut bundle, json!([{"names": MKDIR, "action": "SCMP_ACT_NOTIFY"}]));
+    allow_but(
+        &mut bundle,
+        json!([{"names": MKDIR, "action": "SCMP_ACT_NOTIFY"}]),
+    );
     cx.run(&bundle).is(1);
 }
 
@@ -298,7 +373,9 @@ fn large_profile(cx: &Cx) {
         })
         .collect();
     rules.push(json!({"names": MKDIR, "action": "SCMP_ACT_ERRNO", "errnoRet": 28}));
-    cx.sh("mkdir /mnt/x 2>&1; touch /mnt/y && echo fine", |b| allow_but(b, json!(rules)))
-        .has("No space left on device")
-        .has("fine");
+    cx.sh("mkdir /mnt/x 2>&1; touch /mnt/y && echo fine", |b| {
+        allow_but(b, json!(rules))
+    })
+    .has("No space left on device")
+    .has("fine");
 }

@@ -19,17 +19,29 @@ const NONE: Option<&str> = None;
 /// `--box LABEL WORLD DIR TOKEN RUNTIME`
 pub(crate) fn enter(args: &[String]) -> ExitCode {
     let _ = nix::sys::prctl::set_pdeathsig(Some(Signal::SIGKILL));
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID).expect("unshare mount and pid namespace");
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID)
+        .expect("unshare mount and pid namespace");
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).expect("make / private");
     if args[2] == "v2" {
-        mount(Some("none"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), NONE).expect("mount cgroup2");
+        mount(
+            Some("none"),
+            "/sys/fs/cgroup",
+            Some("cgroup2"),
+            MsFlags::empty(),
+            NONE,
+        )
+        .expect("mount cgroup2");
     }
     let status = Command::new(std::env::current_exe().unwrap())
         .arg("--init")
         .args(&args[1..])
         .status()
         .expect("start the box's init");
-    code(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+    code(
+        status
+            .code()
+            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+    )
 }
 
 /// Pid 1 of the box.
@@ -38,7 +50,11 @@ pub(crate) fn init(args: &[String]) -> ExitCode {
     assert_eq!(std::process::id(), 1, "only as pid 1 of a box");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, NONE).expect("mount /proc");
-    let test = Command::new(std::env::current_exe().unwrap()).arg("--one").args(&args[1..]).spawn().unwrap();
+    let test = Command::new(std::env::current_exe().unwrap())
+        .arg("--one")
+        .args(&args[1..])
+        .spawn()
+        .unwrap();
     let test = nix::unistd::Pid::from_raw(i32::try_from(test.id()).unwrap());
     let result = loop {
         match wait() {

@@ -8,11 +8,74 @@ use serde_json::{Value, json};
 use super::{CGROUP_PARENT, Cx};
 
 const APPLETS: &[&str] = &[
-    "sh", "ls", "cat", "id", "mount", "umount", "sleep", "echo", "env", "pwd", "stat", "touch", "mkdir", "rm", "rmdir",
-    "ln", "mknod", "dd", "hostname", "ps", "kill", "readlink", "grep", "tr", "sort", "wc", "head", "tail", "stty",
-    "tty", "chmod", "chown", "mktemp", "test", "true", "false", "ip", "ping", "nc", "seq", "cut", "find", "sync",
-    "date", "nproc", "unshare", "uname", "od", "xargs", "printenv", "sed", "awk", "ipcs", "chroot", "yes", "usleep",
-    "printf", "cp", "mv", "df", "ulimit", "setsid", "timeout", "truncate", "dnsdomainname", "sysctl", "setpriv", "nsenter",
+    "sh",
+    "ls",
+    "cat",
+    "id",
+    "mount",
+    "umount",
+    "sleep",
+    "echo",
+    "env",
+    "pwd",
+    "stat",
+    "touch",
+    "mkdir",
+    "rm",
+    "rmdir",
+    "ln",
+    "mknod",
+    "dd",
+    "hostname",
+    "ps",
+    "kill",
+    "readlink",
+    "grep",
+    "tr",
+    "sort",
+    "wc",
+    "head",
+    "tail",
+    "stty",
+    "tty",
+    "chmod",
+    "chown",
+    "mktemp",
+    "test",
+    "true",
+    "false",
+    "ip",
+    "ping",
+    "nc",
+    "seq",
+    "cut",
+    "find",
+    "sync",
+    "date",
+    "nproc",
+    "unshare",
+    "uname",
+    "od",
+    "xargs",
+    "printenv",
+    "sed",
+    "awk",
+    "ipcs",
+    "chroot",
+    "yes",
+    "usleep",
+    "printf",
+    "cp",
+    "mv",
+    "df",
+    "ulimit",
+    "setsid",
+    "timeout",
+    "truncate",
+    "dnsdomainname",
+    "sysctl",
+    "setpriv",
+    "nsenter",
 ];
 
 /// Docker's default capabilities.
@@ -52,7 +115,11 @@ impl Cx {
         let rootfs = path.join("rootfs");
         make_rootfs(&self.dir, &rootfs);
         let id = self.id(name);
-        Bundle { path, config: template(&id), id }
+        Bundle {
+            path,
+            config: template(&id),
+            id,
+        }
     }
 
     /// A bundle whose program is a shell script.
@@ -121,8 +188,14 @@ impl Bundle {
     /// Puts the container into a new user namespace: container 0.. is host 100000...
     pub(crate) fn user_namespace(&mut self) {
         self.push("/linux/namespaces", json!({"type": "user"}));
-        self.set("/linux/uidMappings", json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]));
-        self.set("/linux/gidMappings", json!([{"containerID": 0, "hostID": 200_000, "size": 65536}]));
+        self.set(
+            "/linux/uidMappings",
+            json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]),
+        );
+        self.set(
+            "/linux/gidMappings",
+            json!([{"containerID": 0, "hostID": 200_000, "size": 65536}]),
+        );
     }
 
     /// All five capability sets at once.
@@ -156,8 +229,11 @@ fn make_rootfs(dir: &Path, rootfs: &Path) {
         symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
     }
     std::fs::set_permissions(rootfs.join("tmp"), std::fs::Permissions::from_mode(0o1777)).unwrap();
-    std::fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nguest:x:1000:1000::/home/guest:/bin/sh\n")
-        .unwrap();
+    std::fs::write(
+        rootfs.join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nguest:x:1000:1000::/home/guest:/bin/sh\n",
+    )
+    .unwrap();
 }
 
 /// What `spec` writes, less the terminal, with Docker's capabilities and a writable root.

@@ -14,7 +14,10 @@ pub(crate) fn find(cx: &Cx) -> Vec<String> {
     for entry in fs::read_dir(cx.root()).into_iter().flatten().flatten() {
         found.push(format!("state {}", entry.path().display()));
     }
-    for line in fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines() {
+    for line in fs::read_to_string("/proc/self/mountinfo")
+        .unwrap_or_default()
+        .lines()
+    {
         if line.contains(&cx.token) {
             found.push(format!("mount {line}"));
         }
@@ -23,7 +26,13 @@ pub(crate) fn find(cx: &Cx) -> Vec<String> {
         found.push(format!("cgroup {}", path.display()));
     }
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
         if pid != 1 && pid != std::process::id() && super::alive(i64::from(pid)) {
             let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
@@ -84,7 +93,9 @@ fn cgroup_mounts() -> Vec<PathBuf> {
         .lines()
         .filter_map(|line| {
             let (left, right) = line.split_once(" - ")?;
-            right.starts_with("cgroup").then(|| PathBuf::from(left.split(' ').nth(4).unwrap_or("/")))
+            right
+                .starts_with("cgroup")
+                .then(|| PathBuf::from(left.split(' ').nth(4).unwrap_or("/")))
         })
         .collect()
 }

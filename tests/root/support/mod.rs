@@ -101,7 +101,11 @@ impl Cx {
     /// The directory of a container's cgroup; `controller` matters on v1 only.
     pub(crate) fn cgroup_dir(&self, controller: &str, id: &str) -> PathBuf {
         let top = Path::new("/sys/fs/cgroup");
-        let top = if self.is_v2() { top.to_path_buf() } else { top.join(controller) };
+        let top = if self.is_v2() {
+            top.to_path_buf()
+        } else {
+            top.join(controller)
+        };
         top.join(CGROUP_PARENT).join(id)
     }
 
@@ -120,7 +124,9 @@ impl Cx {
 }
 
 pub(crate) fn is_rundlet(runtime: &Path) -> bool {
-    runtime.file_name().is_some_and(|name| name.to_string_lossy().starts_with("rundlet"))
+    runtime
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with("rundlet"))
 }
 
 /// True when /sys/fs/cgroup of the calling process is cgroup2 itself.

@@ -30,7 +30,10 @@ enum Verdict {
 }
 
 pub(crate) fn main(tables: &[&[Test]]) -> ExitCode {
-    let tests: Vec<Test> = tables.iter().flat_map(|table| table.iter().copied()).collect();
+    let tests: Vec<Test> = tables
+        .iter()
+        .flat_map(|table| table.iter().copied())
+        .collect();
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
         Some("--box") => return boxed::enter(&args),
@@ -46,15 +49,21 @@ pub(crate) fn main(tables: &[&[Test]]) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    println!("\nrunning {} root tests of {}", jobs.len(), runtime.display());
+    println!(
+        "\nrunning {} root tests of {}",
+        jobs.len(),
+        runtime.display()
+    );
     let verdicts = run_all(&jobs, &runtime);
     leak::remove_parents();
     report(&verdicts)
 }
 
 fn runtime() -> PathBuf {
-    std::env::var_os("RUNDLET_TEST_RUNTIME")
-        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rundlet")), PathBuf::from)
+    std::env::var_os("RUNDLET_TEST_RUNTIME").map_or_else(
+        || PathBuf::from(env!("CARGO_BIN_EXE_rundlet")),
+        PathBuf::from,
+    )
 }
 
 /// Every test in each of its worlds whose label contains one of the words; flags of cargo's own
@@ -69,7 +78,8 @@ fn select(tests: &[Test], args: &[String]) -> Vec<Job> {
                 World::V2 => test.worlds != Worlds::Host && !host_is_v2(),
             };
             let job = Job { test: *test, world };
-            if wanted && (words.is_empty() || words.iter().any(|word| job.label().contains(*word))) {
+            if wanted && (words.is_empty() || words.iter().any(|word| job.label().contains(*word)))
+            {
                 jobs.push(job);
             }
         }
@@ -99,7 +109,9 @@ fn run_all(jobs: &[Job], runtime: &Path) -> Vec<(String, Verdict)> {
         for _ in 0..JOBS {
             scope.spawn(|| {
                 loop {
-                    let Some((number, job)) = queue.lock().unwrap().next() else { break };
+                    let Some((number, job)) = queue.lock().unwrap().next() else {
+                        break;
+                    };
                     let start = Instant::now();
                     let verdict = match &reason {
                         Some(reason) => Verdict::Skipped(reason.clone()),
@@ -170,7 +182,12 @@ fn run_one(job: &Job, number: usize, runtime: &Path) -> Verdict {
     };
     let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
     let verdict = judge(job, code, &text, runtime);
-    leak::remove(&Cx { dir, token, runtime: runtime.to_owned(), world: job.world });
+    leak::remove(&Cx {
+        dir,
+        token,
+        runtime: runtime.to_owned(),
+        world: job.world,
+    });
     verdict
 }
 
@@ -178,17 +195,25 @@ fn judge(job: &Job, code: Option<i32>, text: &str, runtime: &Path) -> Verdict {
     match code {
         Some(0) => {
             if let Some(reason) = job.test.differs.filter(|_| !is_rundlet(runtime)) {
-                println!("note: {} passes on the reference, marked \"{reason}\"", job.label());
+                println!(
+                    "note: {} passes on the reference, marked \"{reason}\"",
+                    job.label()
+                );
             }
             Verdict::Passed
         }
         Some(SKIPPED) => {
-            let reason = text.lines().rev().find_map(|line| line.strip_prefix("SKIP: "));
+            let reason = text
+                .lines()
+                .rev()
+                .find_map(|line| line.strip_prefix("SKIP: "));
             Verdict::Skipped(reason.unwrap_or("no reason").to_owned())
         }
         _ => match job.test.differs.filter(|_| !is_rundlet(runtime)) {
             Some(reason) => Verdict::Skipped(format!("the reference is known to differ: {reason}")),
-            None if code.is_none() => Verdict::Failed(format!("{text}\nkilled, or no end within {TEST_DEADLINE:?}")),
+            None if code.is_none() => Verdict::Failed(format!(
+                "{text}\nkilled, or no end within {TEST_DEADLINE:?}"
+            )),
             None => Verdict::Failed(text.to_owned()),
         },
     }
@@ -207,7 +232,11 @@ fn report(verdicts: &[(String, Verdict)]) -> ExitCode {
         }
     }
     println!("\n{passed} passed, {failed} failed, {skipped} skipped");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// The process of one test.
@@ -216,9 +245,21 @@ fn one(tests: &[Test], args: &[String]) -> ExitCode {
         eprintln!("--one MODULE::NAME WORLD DIR TOKEN RUNTIME");
         return ExitCode::FAILURE;
     };
-    let test = tests.iter().find(|test| test.label() == *label).expect("a test of that name");
-    let world = if world == "v2" { World::V2 } else { World::Host };
-    let cx = Cx { dir: dir.into(), token: token.clone(), runtime: runtime.into(), world };
+    let test = tests
+        .iter()
+        .find(|test| test.label() == *label)
+        .expect("a test of that name");
+    let world = if world == "v2" {
+        World::V2
+    } else {
+        World::Host
+    };
+    let cx = Cx {
+        dir: dir.into(),
+        token: token.clone(),
+        runtime: runtime.into(),
+        world,
+    };
     (test.run)(&cx);
     let left = leak::settle(&cx);
     if !left.is_empty() {

@@ -88,13 +88,19 @@ impl Running {
             if Instant::now() > end {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
-                panic!("{}: still running after {DEADLINE:?}\nstderr: {}", self.what, read(&self.stderr));
+                panic!(
+                    "{}: still running after {DEADLINE:?}\nstderr: {}",
+                    self.what,
+                    read(&self.stderr)
+                );
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(5));
         };
         Output {
-            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            code: status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
             stdout: read(&self.stdout),
             stderr: read(&self.stderr),
             what: self.what,
@@ -126,10 +132,17 @@ impl Cx {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let stdout = self.dir.join(format!("out-{number}"));
         let stderr = self.dir.join(format!("err-{number}"));
-        command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
+        command
+            .stdout(File::create(&stdout).unwrap())
+            .stderr(File::create(&stderr).unwrap());
         command.stdin(Stdio::null());
         let what = format!("{command:?}");
-        Running { child: command.spawn().expect("the command starts"), what, stdout, stderr }
+        Running {
+            child: command.spawn().expect("the command starts"),
+            what,
+            stdout,
+            stderr,
+        }
     }
 
     /// The same with a text as its standard input.
@@ -138,10 +151,17 @@ impl Cx {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let stdout = self.dir.join(format!("out-{number}"));
         let stderr = self.dir.join(format!("err-{number}"));
-        command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
+        command
+            .stdout(File::create(&stdout).unwrap())
+            .stderr(File::create(&stderr).unwrap());
         command.stdin(File::open(path).unwrap());
         let what = format!("{command:?}");
-        Running { child: command.spawn().expect("the command starts"), what, stdout, stderr }
+        Running {
+            child: command.spawn().expect("the command starts"),
+            what,
+            stdout,
+            stderr,
+        }
     }
 
     /// Runs the runtime to its end.
@@ -177,18 +197,29 @@ impl Cx {
     #[track_caller]
     pub(crate) fn try_create(&self, bundle: &Bundle) -> Output {
         bundle.write();
-        self.call(&["create", "--bundle", bundle.path.to_str().unwrap(), &bundle.id])
+        self.call(&[
+            "create",
+            "--bundle",
+            bundle.path.to_str().unwrap(),
+            &bundle.id,
+        ])
     }
 
     #[track_caller]
     pub(crate) fn create(&self, bundle: &Bundle) -> Container<'_> {
         self.try_create(bundle).ok();
-        Container { cx: self, id: bundle.id.clone() }
+        Container {
+            cx: self,
+            id: bundle.id.clone(),
+        }
     }
 
     /// A container that exists already.
     pub(crate) fn container(&self, id: &str) -> Container<'_> {
-        Container { cx: self, id: id.to_owned() }
+        Container {
+            cx: self,
+            id: id.to_owned(),
+        }
     }
 
     /// create and start.

@@ -41,8 +41,13 @@ impl ConsoleSocket {
         let mut data = [0; 4096];
         let mut space = nix::cmsg_space!([RawFd; 8]);
         let mut parts = [IoSliceMut::new(&mut data)];
-        let message =
-            recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
+        let message = recvmsg::<()>(
+            stream.as_raw_fd(),
+            &mut parts,
+            Some(&mut space),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        )
+        .unwrap();
         let mut fds = Vec::new();
         for part in message.cmsgs().unwrap() {
             if let ControlMessageOwned::ScmRights(raw) = part {
@@ -54,7 +59,10 @@ impl ConsoleSocket {
             }
         }
         let bytes = message.bytes;
-        Received { fds, data: data[..bytes].to_vec() }
+        Received {
+            fds,
+            data: data[..bytes].to_vec(),
+        }
     }
 
     /// The one descriptor of the first message, as a terminal.
@@ -81,7 +89,11 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     pub(crate) fn of_master(master: OwnedFd) -> Self {
-        Self { master: File::from(master), seen: String::new(), slave: None }
+        Self {
+            master: File::from(master),
+            seen: String::new(),
+            slave: None,
+        }
     }
 
     /// The slave of a pty that [`Terminal::open`] made.
@@ -91,10 +103,22 @@ impl Terminal {
 
     /// A new pty; the second value is the slave.
     pub(crate) fn open(rows: u16, columns: u16) -> (Self, OwnedFd) {
-        let size = nix::pty::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = nix::pty::Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         let pty = nix::pty::openpty(Some(&size), None).unwrap();
         let slave = pty.slave.try_clone().unwrap();
-        (Self { master: File::from(pty.master), seen: String::new(), slave: Some(pty.slave) }, slave)
+        (
+            Self {
+                master: File::from(pty.master),
+                seen: String::new(),
+                slave: Some(pty.slave),
+            },
+            slave,
+        )
     }
 
     pub(crate) fn write(&mut self, text: &str) {
