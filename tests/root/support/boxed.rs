@@ -45,6 +45,7 @@ pub(crate) fn enter(args: &[String]) -> ExitCode {
 }
 
 /// Pid 1 of the box.
+#[allow(clippy::zombie_processes)] // the loop below waits for every child there is
 pub(crate) fn init(args: &[String]) -> ExitCode {
     let _ = nix::sys::prctl::set_pdeathsig(Some(Signal::SIGKILL));
     assert_eq!(std::process::id(), 1, "only as pid 1 of a box");

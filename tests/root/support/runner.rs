@@ -209,7 +209,11 @@ fn judge(job: &Job, code: Option<i32>, text: &str, runtime: &Path) -> Verdict {
                 .find_map(|line| line.strip_prefix("SKIP: "));
             Verdict::Skipped(reason.unwrap_or("no reason").to_owned())
         }
-        _ => match job.test.differs.filter(|_| !is_rundlet(runtime)) {
+        _ => match job
+            .test
+            .differs
+            .filter(|_| !is_rundlet(runtime) && !strict())
+        {
             Some(reason) => Verdict::Skipped(format!("the reference is known to differ: {reason}")),
             None if code.is_none() => Verdict::Failed(format!(
                 "{text}\nkilled, or no end within {TEST_DEADLINE:?}"
@@ -217,6 +221,11 @@ fn judge(job: &Job, code: Option<i32>, text: &str, runtime: &Path) -> Verdict {
             None => Verdict::Failed(text.to_owned()),
         },
     }
+}
+
+/// `RUNDLET_TEST_STRICT=1` shows why the reference differs instead of skipping.
+fn strict() -> bool {
+    std::env::var_os("RUNDLET_TEST_STRICT").is_some()
 }
 
 fn report(verdicts: &[(String, Verdict)]) -> ExitCode {
