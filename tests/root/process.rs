@@ -14,7 +14,7 @@ tests! {
     host environment_later_wins;
     host home_is_filled_in;
     host home_is_kept_if_given;
-    host home_survives_a_hostile_passwd = "runc opens a fifo for reading";
+    host home_survives_a_hostile_passwd = "runc 1.1.5 takes an empty uid in passwd for 0";
     host working_directory;
     host working_directory_is_made;
     host working_directory_of_a_user;

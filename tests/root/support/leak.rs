@@ -80,10 +80,20 @@ pub(crate) fn remove(cx: &Cx) {
     let _ = fs::remove_dir_all(&cx.dir);
 }
 
-/// Takes the suite's parent cgroup away; it stays while something is in it.
+/// Takes the suite's parent cgroup away; it stays while something is in it, as of another run.
 pub(crate) fn remove_parents() {
-    for top in cgroup_mounts() {
-        let _ = fs::remove_dir(top.join(CGROUP_PARENT));
+    for _ in 0..10 {
+        let parents: Vec<PathBuf> = cgroup_mounts()
+            .iter()
+            .map(|top| top.join(CGROUP_PARENT))
+            .collect();
+        for parent in &parents {
+            let _ = fs::remove_dir(parent);
+        }
+        if !parents.iter().any(|parent| parent.exists()) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
