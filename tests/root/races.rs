@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::{Cx, alive, eventually, tests};
 
 tests! {
-    both same_id_created_twenty_times;
+    both same_id_created_twenty_times = "now and then a loser of runc 1.1.5 takes the winner's directory away";
     both concurrent_starts = "a loser may wait on the fifo for ever";
     both create_killed_at_any_moment = "runc writes no early record; what a killed create made stays";
     host start_killed_at_any_moment;
