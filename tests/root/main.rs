@@ -1,0 +1,81 @@
+//! The root test suite: drives the real binary, as root, on the real kernel.
+//!
+//! `RUNDLET_TEST_RUNTIME=/path` aims it at another runtime, which is how each test was proved to
+//! be right before rundlet could run it. Each test runs in a process of its own (this binary,
+//! re-executed), first on the host's cgroups, then, where the test says so, in a private mount
+//! namespace that shows only cgroup2. `cargo test --test root -- SUBSTRING` filters.
+//! With `RUNDLET_TEST_STRICT=1` a test that is marked as differing on the reference fails there
+//! instead of being skipped, and so shows how it differs.
+
+// The lints below guard the runtime; a test may panic, print and leave.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    clippy::disallowed_methods,
+    clippy::needless_pass_by_value,
+    // Tests end in a call on an output, whose value is of no use.
+    clippy::semicolon_if_nothing_returned
+)]
+
+mod support;
+
+mod capabilities;
+mod cgroups;
+mod command_line;
+mod devices;
+mod errors;
+mod exec;
+mod exec_process;
+mod fds;
+mod hook_failures;
+mod hooks;
+mod lifecycle;
+mod limits;
+mod masks;
+mod mount_points;
+mod mounts;
+mod namespaces;
+mod output;
+mod overlay;
+mod process;
+mod races;
+mod seccomp;
+mod signals;
+mod sysctl;
+mod tty;
+mod user_namespace;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    support::main(&[
+        lifecycle::TESTS,
+        signals::TESTS,
+        races::TESTS,
+        output::TESTS,
+        command_line::TESTS,
+        exec::TESTS,
+        exec_process::TESTS,
+        tty::TESTS,
+        process::TESTS,
+        capabilities::TESTS,
+        namespaces::TESTS,
+        user_namespace::TESTS,
+        mounts::TESTS,
+        mount_points::TESTS,
+        devices::TESTS,
+        masks::TESTS,
+        sysctl::TESTS,
+        hooks::TESTS,
+        hook_failures::TESTS,
+        seccomp::TESTS,
+        overlay::TESTS,
+        cgroups::TESTS,
+        limits::TESTS,
+        fds::TESTS,
+        errors::TESTS,
+    ])
+}
