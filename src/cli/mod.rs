@@ -201,10 +201,17 @@ static VERBS: [Verb; 18] = [
     ),
 ];
 
-/// Why the command line was not understood; goes out with the usage of the verb it was for.
+/// Why nothing was done, and what to print with it.
 struct Misuse {
     message: String,
-    verb: Option<&'static Verb>,
+    usage: Usage,
+}
+
+enum Usage {
+    /// The command line was not understood: how the verb, or rundlet as a whole, is called.
+    Of(Option<&'static Verb>),
+    /// It was, but what it names cannot be used.
+    None,
 }
 
 /// Runs one command line (without the program's name) to its end.
@@ -218,7 +225,9 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
         }
         Err(misuse) => {
             // Before the error line: callers that read one line read the last.
-            drop(std::io::stderr().write_all(help::usage(misuse.verb).as_bytes()));
+            if let Usage::Of(verb) = misuse.usage {
+                drop(std::io::stderr().write_all(help::usage(verb).as_bytes()));
+            }
             log::fatal(&misuse.message);
             ExitCode::FAILURE
         }
@@ -231,7 +240,7 @@ struct Failure {
 }
 
 fn dispatch(args: &[OsString]) -> Result<Result<i32, Failure>, Misuse> {
-    let misuse = |verb| move |message| Misuse { message, verb };
+    let misuse = |verb| move |message| Misuse { message, usage: Usage::Of(verb) };
     let outer = grammar::lex(&globals::FLAGS, args, Some(1)).map_err(misuse(None))?;
     let name = outer
         .words
@@ -246,11 +255,11 @@ fn dispatch(args: &[OsString]) -> Result<Result<i32, Failure>, Misuse> {
         return Ok(print(&version()).map(|()| 0).map_err(failure(1)));
     }
     let Some(verb) = verb else {
-        arm_log(&globals).map_err(misuse(None))?;
+        arm_log(&globals, None)?;
         return match name {
             Some(name) => Err(Misuse {
                 message: format!("No help topic for '{name}': unknown verb"),
-                verb: None,
+                usage: Usage::Of(None),
             }),
             None => Ok(print(&help::overview()).map(|()| 0).map_err(failure(1))),
         };
@@ -259,17 +268,17 @@ fn dispatch(args: &[OsString]) -> Result<Result<i32, Failure>, Misuse> {
         Ok(parts) => parts,
         Err(message) => {
             // A wrong flag of the verb is reported in the log too, where the global flags can be read.
-            arm_log(&globals).map_err(misuse(Some(verb)))?;
+            arm_log(&globals, Some(verb))?;
             return Err(Misuse {
                 message,
-                verb: Some(verb),
+                usage: Usage::Of(Some(verb)),
             });
         }
     };
     if help || lexed.help {
         return Ok(print(&help::page(verb)).map(|()| 0).map_err(failure(1)));
     }
-    arm_log(&globals).map_err(misuse(Some(verb)))?;
+    arm_log(&globals, Some(verb))?;
     count_words(verb, &lexed).map_err(misuse(Some(verb)))?;
     let matches = command
         .try_get_matches_from(lexed.canonical())
@@ -361,9 +370,10 @@ fn count_words(verb: &Verb, lexed: &Lexed) -> Result<(), String> {
     }
 }
 
-fn arm_log(globals: &Globals) -> Result<(), String> {
-    let format = globals.log_format()?;
-    log::init(globals.log.as_deref(), format, globals.debug).map_err(|error| format!("{error:#}"))
+fn arm_log(globals: &Globals, verb: Option<&'static Verb>) -> Result<(), Misuse> {
+    let format = globals.log_format().map_err(|message| Misuse { message, usage: Usage::Of(verb) })?;
+    log::init(globals.log.as_deref(), format, globals.debug)
+        .map_err(|error| Misuse { message: format!("--log: {error:#}"), usage: Usage::None })
 }
 
 /// clap's sentence alone: "invalid value 'x' for '--preserve-fds <N>': invalid digit found in string".

@@ -96,6 +96,10 @@ fn convert(label: &str, device: &oci::LinuxDevice) -> Result<Node> {
             number(label, "minor", device.minor(), MAX_MINOR)?,
         ),
     };
+    if kind != NodeKind::Fifo && (major, minor) == (0, 0) {
+        // 0 is what the parser makes of a number that is not there, and no device has both.
+        bail!("{label}.major: major and minor are needed for a device of type {}", device.typ().as_str());
+    }
     // Engines copy st_mode whole, with the bits of the type.
     let mode = device.file_mode().map_or(0o666, |mode| mode & !libc::S_IFMT);
     if mode & !0o7777 != 0 {

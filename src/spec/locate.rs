@@ -68,7 +68,8 @@ impl Scan<'_> {
                 }
             }
         }
-        if self.found.is_none() && start < self.target && self.target <= self.at {
+        // A value of the wrong kind is refused where it begins, any other fault is found at its end.
+        if self.found.is_none() && start <= self.target && self.target <= self.at {
             self.found = Some(self.path.clone());
         }
     }
