@@ -12,10 +12,13 @@ use super::{Cgroup, Kind};
 const LIMIT: Duration = Duration::from_secs(10);
 
 impl Cgroup {
-    /// Signals every process. SIGKILL reaches frozen ones too and, where the kernel can not do it in one step, goes on
+    /// Signals every process; of a cgroup that was only planned, none. SIGKILL reaches frozen ones too and, where the kernel can not do it in one step, goes on
     /// until the cgroup is empty; after any kill of frozen processes the cgroup may be left thawed.
     pub(crate) fn kill_all(&self, signal: Signal) -> Result<()> {
-        match (&self.0, signal) {
+        if !self.made {
+            return Ok(());
+        }
+        match (&self.kind, signal) {
             (Kind::V2(c), Signal::SIGKILL) if c.kill()? => Ok(()),
             (_, Signal::SIGKILL) => self.kill_until_empty(),
             _ => self.signal_frozen(signal),

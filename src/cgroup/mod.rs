@@ -1,9 +1,9 @@
 //! The cgroup of one container, by the cgroupfs driver: v2, or v1 with or without a hybrid v2 hierarchy.
 //!
-//! Called by `container`: `create` before the clone, `place` (v1) right after it, `apply` while the child works; every
+//! Called by `container`: `plan`, then `make` before the clone, `place` (v1) right after it, `apply` while the child works; every
 //! later command goes by `open` of the record in state.json. Nothing here knows the OCI types.
 pub(crate) mod detect;
-pub(crate) mod devices;
+mod devices;
 mod dir;
 mod kill;
 mod path;
@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use crate::plan::mounts::CgroupMounts;
@@ -28,63 +29,136 @@ use detect::Layout;
 use dir::Dir;
 use path::{SubPaths, Wanted};
 use procs::Deadline;
-use record::Record;
+use record::{Places, Record};
+use tree::Left;
+
+const NO_FREEZER: &str = "the container has no cgroup that could be frozen";
 
 /// A container's cgroup. The systemd driver will be one more kind.
 #[derive(Debug)]
-pub(crate) struct Cgroup(Kind);
+pub(crate) struct Cgroup {
+    kind: Kind,
+    /// Being refused by the kernel when it is made is no error.
+    may_be_missing: bool,
+    /// It is this container's: made, or opened by a record that says so.
+    made: bool,
+}
 
 #[derive(Debug)]
 enum Kind {
+    /// No cgroup of its own.
+    None,
     V2(v2::Unified),
     V1(v1::Legacy),
 }
 
+/// What becomes of a container whose cgroup the runtime may not make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Denied {
+    Fail,
+    /// Rootless: it stays in the runtime's own cgroup, if neither a path nor a limit was asked for.
+    GoWithout,
+}
+
 impl Cgroup {
-    /// Makes the container's cgroup, with all that must be true before a process is in it. On failure nothing that it
-    /// made is left.
+    /// `plan` and `make` in one, for a container that has to have a cgroup.
+    #[cfg(test)]
     pub(crate) fn create(
         layout: &Layout,
         cgroups_path: Option<&str>,
         id: &str,
         resources: &Resources,
     ) -> Result<Self> {
+        let mut cgroup = Self::plan(layout, cgroups_path, id, Denied::Fail)?;
+        cgroup.make(resources)?;
+        Ok(cgroup)
+    }
+
+    /// Decides where the container's cgroup will be. Changes nothing, so its record can be written first (Z2).
+    pub(crate) fn plan(
+        layout: &Layout,
+        cgroups_path: Option<&str>,
+        id: &str,
+        denied: Denied,
+    ) -> Result<Self> {
         let wanted = Wanted::new(cgroups_path, id)?;
-        Ok(Self(match layout {
-            Layout::Unified { mount } => Kind::V2(v2::Unified::create(mount, &wanted, resources)?),
-            Layout::Legacy { hierarchies } => {
-                Kind::V1(v1::Legacy::create(hierarchies, &wanted, resources)?)
-            }
-        }))
+        let kind = match layout {
+            Layout::Unified { mount } => Kind::V2(v2::Unified::plan(mount, &wanted)?),
+            Layout::Legacy { hierarchies } => Kind::V1(v1::Legacy::plan(hierarchies, &wanted)?),
+        };
+        let may_be_missing = denied == Denied::GoWithout && cgroups_path.is_none_or(str::is_empty);
+        Ok(Self {
+            kind,
+            may_be_missing,
+            made: false,
+        })
+    }
+
+    /// Makes it, with all that must be true before a process is in it. On failure nothing that it made is left. Where
+    /// the container goes without one, the record changes to say so.
+    pub(crate) fn make(&mut self, resources: &Resources) -> Result<()> {
+        let result = match &mut self.kind {
+            Kind::None => Ok(()),
+            Kind::V2(c) => c.make(resources),
+            Kind::V1(c) => c.make(resources),
+        };
+        let Err(error) = result else {
+            self.made = true;
+            return Ok(());
+        };
+        // Rolled back already, or another container's: nothing here is to be killed or removed by this one.
+        self.kind = Kind::None;
+        if !self.may_be_missing || !is_permission(&error) {
+            return Err(error);
+        }
+        if has_limits(resources) {
+            return Err(error.context(
+                "linux.resources: rootless needs no limits + no cgrouppath when no permission is granted for cgroups",
+            ));
+        }
+        Ok(())
     }
 
     /// The cgroup of a record; also when some or all of it is gone.
     pub(crate) fn open(record: &Record) -> Result<Self> {
-        Ok(Self(match record {
-            Record::V2(group) => Kind::V2(v2::Unified::open(group)?),
-            Record::V1(groups) => Kind::V1(v1::Legacy::open(groups)?),
-        }))
+        let kind = match &record.places {
+            Places::None => Kind::None,
+            Places::V2(group) => Kind::V2(v2::Unified::open(group)?),
+            Places::V1(groups) => Kind::V1(v1::Legacy::open(groups)?),
+        };
+        Ok(Self {
+            kind,
+            may_be_missing: false,
+            made: record.made,
+        })
     }
 
+    /// Before `make` it says that nothing is known to be there; it has to be stored again afterwards.
     pub(crate) fn to_record(&self) -> Record {
-        match &self.0 {
-            Kind::V2(c) => c.to_record(),
-            Kind::V1(c) => c.to_record(),
+        let places = match &self.kind {
+            Kind::None => Places::None,
+            Kind::V2(c) => c.places(),
+            Kind::V1(c) => c.places(),
+        };
+        Record {
+            places,
+            made: self.made,
         }
     }
 
     /// For CLONE_INTO_CGROUP; v1 has no such thing, there `place` is the way.
     pub(crate) fn clone_into_fd(&self) -> Option<BorrowedFd<'_>> {
-        match &self.0 {
+        match &self.kind {
             Kind::V2(c) => c.dir().map(AsFd::as_fd),
-            Kind::V1(_) => None,
+            Kind::V1(_) | Kind::None => None,
         }
     }
 
-    /// Puts a process into the cgroup by `cgroup.procs`: the only way on v1, slow and avoidable on v2.
+    /// Puts a cloned process into the cgroups of v1. On v2 there is nothing to do: it was born in its own by
+    /// `clone_into_fd`, and a write to `cgroup.procs` would wait for an RCU grace period.
     pub(crate) fn place(&self, pid: Pid) -> Result<()> {
-        match &self.0 {
-            Kind::V2(c) => c.place(pid),
+        match &self.kind {
+            Kind::None | Kind::V2(_) => Ok(()),
             Kind::V1(c) => c.place(pid),
         }
     }
@@ -97,7 +171,9 @@ impl Cgroup {
 
     /// Sets all limits but the device rules: what an update does.
     pub(crate) fn apply_limits(&self, resources: &Resources) -> Result<()> {
-        match &self.0 {
+        match &self.kind {
+            Kind::None if !has_limits(resources) => Ok(()),
+            Kind::None => bail!("linux.resources: the container has no cgroup to limit it"),
             Kind::V2(c) => c.apply_limits(resources),
             Kind::V1(c) => c.apply_limits(resources),
         }
@@ -105,7 +181,8 @@ impl Cgroup {
 
     /// Sets the device rules, in place of those that were set before.
     pub(crate) fn apply_devices(&self, resources: &Resources) -> Result<()> {
-        match &self.0 {
+        match &self.kind {
+            Kind::None => Ok(()),
             Kind::V2(c) => c.apply_devices(resources),
             Kind::V1(c) => c.apply_devices(resources),
         }
@@ -114,7 +191,8 @@ impl Cgroup {
     /// Where an exec'ed process goes. `sub` are the arguments of `exec --cgroup`, `[CONTROLLER[,...]:]PATH` each.
     pub(crate) fn for_exec(&self, sub: &[String]) -> Result<Place> {
         let sub = SubPaths::parse(sub)?;
-        match &self.0 {
+        match &self.kind {
+            Kind::None => Ok(Place::by_attach(Vec::new())),
             Kind::V2(c) => c.for_exec(&sub),
             Kind::V1(c) => c.for_exec(&sub),
         }
@@ -122,24 +200,26 @@ impl Cgroup {
 
     /// Where init is now. For an exec without sub-cgroup whose clone or `attach` failed with EBUSY.
     pub(crate) fn for_exec_beside(&self, init: Pid) -> Result<Place> {
-        match &self.0 {
+        match &self.kind {
             Kind::V2(c) => c.beside_init(init),
-            Kind::V1(_) => {
-                bail!("cgroup v1: no other place than the container's cgroup for process {init}")
+            Kind::None | Kind::V1(_) => {
+                bail!("no other place than the container's cgroup for process {init}")
             }
         }
     }
 
     /// Stops all processes; waits at most 10 s and thaws again when that is not enough.
     pub(crate) fn freeze(&self) -> Result<()> {
-        match &self.0 {
+        match &self.kind {
+            Kind::None => bail!(NO_FREEZER),
             Kind::V2(c) => c.freeze(),
             Kind::V1(c) => c.freeze(),
         }
     }
 
     pub(crate) fn thaw(&self) -> Result<()> {
-        match &self.0 {
+        match &self.kind {
+            Kind::None => bail!(NO_FREEZER),
             Kind::V2(c) => c.thaw(),
             Kind::V1(c) => c.thaw(),
         }
@@ -147,7 +227,8 @@ impl Cgroup {
 
     /// Whether `freeze` was asked for; false when the cgroup is gone.
     pub(crate) fn is_frozen(&self) -> Result<bool> {
-        match &self.0 {
+        match &self.kind {
+            Kind::None => Ok(false),
             Kind::V2(c) => c.is_frozen(),
             Kind::V1(c) => c.is_frozen(),
         }
@@ -155,7 +236,8 @@ impl Cgroup {
 
     /// All processes, sub-cgroups included, in ascending order; none when the cgroup is gone.
     pub(crate) fn pids(&self) -> Result<Vec<i32>> {
-        let dir = match &self.0 {
+        let dir = match &self.kind {
+            Kind::None => None,
             Kind::V2(c) => c.dir(),
             Kind::V1(c) => c.dir(),
         };
@@ -163,32 +245,52 @@ impl Cgroup {
     }
 
     /// Removes the container's cgroup and all below it, not what lies above, even if it was made for it: others may be
-    /// using that by now. Processes still inside are killed. What is left after `time` is an error that names it.
+    /// using that by now. Processes still inside are killed, unless it was only planned. What is left after `time` is an error that names it.
     pub(crate) fn remove(&self, time: Duration) -> Result<()> {
-        match &self.0 {
-            Kind::V2(c) => c.remove(Deadline::after(time)),
-            Kind::V1(c) => c.remove(Deadline::after(time)),
+        let left = if self.made { Left::Kill } else { Left::Keep };
+        match &self.kind {
+            Kind::None => Ok(()),
+            Kind::V2(c) => c.remove(left, Deadline::after(time)),
+            Kind::V1(c) => c.remove(left, Deadline::after(time)),
         }
     }
 
     /// How many processes the kernel has killed here for want of memory; 0 without a memory controller.
     pub(crate) fn oom_kill_count(&self) -> Result<u64> {
-        match &self.0 {
+        match &self.kind {
+            Kind::None => Ok(0),
             Kind::V2(c) => c.oom_kill_count(),
             Kind::V1(c) => c.oom_kill_count(),
         }
     }
 
-    /// What the container's /sys/fs/cgroup is made of.
+    /// What the container's own mount of cgroups is made of (G3).
     pub(crate) fn mount_info(&self) -> CgroupMounts {
-        match &self.0 {
-            Kind::V2(c) => match c.dir() {
-                Some(dir) => CgroupMounts::V2 { path: dir.path().to_owned() },
-                None => CgroupMounts::Unavailable,
+        match &self.kind {
+            Kind::None => CgroupMounts::Unavailable,
+            Kind::V2(c) => CgroupMounts::V2 { path: c.path() },
+            Kind::V1(c) => CgroupMounts::V1 {
+                hierarchies: c.mounts(),
             },
-            Kind::V1(c) => CgroupMounts::V1 { hierarchies: c.mounts() },
         }
     }
+}
+
+/// Device rules are no limit here: without a cgroup a container has no more rights on devices than its runtime.
+fn has_limits(resources: &Resources) -> bool {
+    let limits = Resources {
+        devices: Vec::new(),
+        ..resources.clone()
+    };
+    limits != Resources::default()
+}
+
+/// In the sense in which a rootless runtime meets it.
+fn is_permission(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(Errno::EACCES | Errno::EPERM | Errno::EROFS)
+    )
 }
 
 /// Where an exec'ed process is put.

@@ -1,14 +1,16 @@
 //! The processes of a cgroup tree: list them, signal them, wait for them to go, put one in. For both versions.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
 use nix::poll::{PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid};
 
 use super::dir::{Dir, is_gone};
+use crate::sys::pidfd;
 
 /// Every process in the cgroup and below it. A cgroup that vanishes meanwhile has none.
 pub(crate) fn pids(dir: &Dir) -> Result<Vec<i32>> {
@@ -47,10 +49,13 @@ fn collect(dir: &Dir, out: &mut Vec<i32>) -> nix::Result<()> {
 /// Signals each process. One that is gone already is as good as signalled.
 pub(crate) fn signal_each(pids: &[i32], signal: Signal) -> Result<()> {
     for &pid in pids {
-        match kill(Pid::from_raw(pid), signal) {
+        let sent =
+            pidfd::open(Pid::from_raw(pid)).and_then(|fd| pidfd::send_signal(fd.as_fd(), signal as i32));
+        match sent {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => {
-                return Err(errno).with_context(|| format!("send {signal} to process {pid}"));
+                return Err(errno)
+                    .with_context(|| format!("send {signal} to process {pid}"));
             }
         }
     }

@@ -32,8 +32,8 @@ impl<'a> Made<'a> {
         self.paths.iter().any(|p| p == rel)
     }
 
-    pub(crate) fn keep(mut self) -> Vec<String> {
-        std::mem::take(&mut self.paths)
+    pub(crate) fn keep(mut self) {
+        self.paths.clear();
     }
 }
 
@@ -49,18 +49,26 @@ impl Drop for Made<'_> {
     }
 }
 
-/// Removes a cgroup and everything below it. Processes still inside are killed: the container is over. Gives up with
-/// an error that names them when the time is over.
-pub(crate) fn remove(root: &Dir, rel: &str, until: Deadline) -> Result<()> {
+/// What becomes of processes in a cgroup that is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// The container is over.
+    Kill,
+    /// They may be somebody else's: they stay, and so does the cgroup.
+    Keep,
+}
+
+/// Removes a cgroup and everything below it. Gives up with an error that names what is left when the time is over.
+pub(crate) fn remove(root: &Dir, rel: &str, left: Left, until: Deadline) -> Result<()> {
     let (parent, name) = path::split(rel);
     let parent = match root.below(parent) {
         Err(Errno::ENOENT) => return Ok(()),
         result => result.with_context(|| format!("open cgroup `{root}/{parent}`"))?,
     };
-    remove_child(&parent, name, until)
+    remove_child(&parent, name, left, until)
 }
 
-fn remove_child(parent: &Dir, name: &str, until: Deadline) -> Result<()> {
+fn remove_child(parent: &Dir, name: &str, left: Left, until: Deadline) -> Result<()> {
     let mut backoff = Backoff::new(until);
     loop {
         let errno = match parent.rmdir(name) {
@@ -74,9 +82,13 @@ fn remove_child(parent: &Dir, name: &str, until: Deadline) -> Result<()> {
         };
         if errno == Errno::EBUSY {
             for child in dir.children().unwrap_or_default() {
-                remove_child(&dir, &child, until)?;
+                remove_child(&dir, &child, left, until)?;
             }
-            procs::kill_left_over(&dir)?;
+            match left {
+                Left::Kill => procs::kill_left_over(&dir)?,
+                Left::Keep if !procs::pids(&dir)?.is_empty() => return Ok(()),
+                Left::Keep => {}
+            }
         }
         if errno != Errno::EBUSY || !wait_for_change(&dir, &mut backoff, until) {
             return Err(failed(&dir, errno));

@@ -18,7 +18,7 @@ use super::record::{self, Record};
 use super::status::Status;
 use super::store::{FILTER, GATE, Slot, Store, check_id};
 use super::{Container, Live, delete, placement, status};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Denied};
 use crate::cgroup::detect::Layout;
 use crate::fs::atomic;
 use crate::init::{self, Child, ContainerPart};
@@ -118,8 +118,13 @@ impl<'a> Launch<'a> {
         }
         let gate_fd = (gate == Gate::Fifo).then(|| make_gate(&creating.slot)).transpose()?;
         let layout = Layout::detect()?;
-        let cgroup = Cgroup::create(&layout, plan.cgroups_path.as_deref(), &plan.state.id, &plan.resources)?;
+        let denied = if context.ignores_cgroup_permissions() { Denied::GoWithout } else { Denied::Fail };
+        let cgroup = Cgroup::plan(&layout, plan.cgroups_path.as_deref(), &plan.state.id, denied)?;
+        // Again before it exists (Z2); what was only planned is never killed, another container may be in it.
+        record.cgroup = Some(cgroup.to_record());
+        creating.slot.write(record)?;
         let cgroup = creating.cgroup.insert(cgroup);
+        cgroup.make(&plan.resources)?;
         record.cgroup = Some(cgroup.to_record());
         creating.slot.write(record)?;
         placement::make_overlay_directories(&plan.rootfs)?;

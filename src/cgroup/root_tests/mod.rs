@@ -11,15 +11,20 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, geteuid};
 
-use super::Cgroup;
 use super::detect::Layout;
 use super::record::Record;
+use super::{Cgroup, Place};
 use crate::plan::resources::{self, Resources};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn planned(json: &str) -> Resources {
     resources::plan(&serde_json::from_str(json).unwrap()).unwrap()
+}
+
+/// `exec --cgroup` with one argument.
+fn exec_in(cgroup: &Cgroup, sub: &str) -> anyhow::Result<Place> {
+    cgroup.for_exec(&[sub.to_owned()])
 }
 
 fn sleeper() -> Child {
@@ -65,8 +70,12 @@ impl Drop for Top {
     fn drop(&mut self) {
         for mount in &self.mounts {
             if let Ok(root) = super::dir::Dir::mount(mount) {
-                let _ =
-                    super::tree::remove(&root, &self.name, super::procs::Deadline::after(SECOND));
+                let _ = super::tree::remove(
+                    &root,
+                    &self.name,
+                    super::tree::Left::Kill,
+                    super::procs::Deadline::after(SECOND),
+                );
             }
         }
     }

@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
-use super::{SECOND, Top, error, gone, legacy, pid_of, planned, sleeper, value};
-use crate::cgroup::record::Record;
+use super::{SECOND, Top, error, exec_in, gone, legacy, pid_of, planned, sleeper, value};
 use crate::cgroup::Cgroup;
+use crate::cgroup::record::Record;
 use crate::plan::mounts::CgroupMounts;
 use crate::plan::resources::Resources;
 
@@ -67,7 +67,10 @@ fn v1_limits_read_back() {
             swap.to_string()
         );
     }
-    let CgroupMounts::V1 { hierarchies: mounts } = cgroup.mount_info() else {
+    let CgroupMounts::V1 {
+        hierarchies: mounts,
+    } = cgroup.mount_info()
+    else {
         panic!("v1 mounts")
     };
     assert!(
@@ -190,20 +193,17 @@ fn v1_memory_limit_below_usage() {
 fn v1_exec_places_and_record() {
     let Some(layout) = legacy() else { return };
     let top = Top::new(&layout, "exec");
-    let cgroup =
-        Cgroup::create(&layout, Some(&top.path("c")), "id", &Resources::default()).unwrap();
-    let args = |list: &[&str]| list.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>();
-    assert!(error(cgroup.for_exec(&args(&[".."]))).ends_with(".. is not a sub cgroup path"));
-    assert!(error(cgroup.for_exec(&args(&["whaaat:/"]))).contains("unknown controller whaaat"));
-    let text = error(cgroup.for_exec(&args(&["cpu:nonexistent"])));
+    let cgroup = Cgroup::create(&layout, Some(&top.path("c")), "id", &Resources::default()).unwrap();
+    assert!(error(exec_in(&cgroup, "..")).ends_with(".. is not a sub cgroup path"));
+    assert!(error(exec_in(&cgroup, "whaaat:/")).contains("unknown controller whaaat"));
+    let text = error(exec_in(&cgroup, "cpu:nonexistent"));
     assert!(
         text.contains(" adding pid ") && text.contains("/nonexistent/cgroup.procs: "),
         "{text}"
     );
     std::fs::create_dir(format!("/sys/fs/cgroup/pids{}/sub", top.path("c"))).unwrap();
     let mut child = sleeper();
-    cgroup
-        .for_exec(&args(&["pids:sub"]))
+    exec_in(&cgroup, "pids:sub")
         .unwrap()
         .attach(pid_of(&child))
         .unwrap();
@@ -229,8 +229,7 @@ fn v1_exec_places_and_record() {
 fn removal_kills_what_is_left() {
     let Some(layout) = legacy() else { return };
     let top = Top::new(&layout, "left");
-    let cgroup =
-        Cgroup::create(&layout, Some(&top.path("c")), "id", &Resources::default()).unwrap();
+    let cgroup = Cgroup::create(&layout, Some(&top.path("c")), "id", &Resources::default()).unwrap();
     let mut child = sleeper();
     cgroup.place(pid_of(&child)).unwrap();
     // A zombie is in no cgroup any more, so the parent need not have waited.

@@ -6,10 +6,16 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use super::{SECOND, Top, error, gone, in_v2, pid_of, planned, sleeper, value};
-use crate::cgroup::Cgroup;
-use crate::cgroup::record::Record;
+use super::{SECOND, Top, error, exec_in, gone, in_v2, pid_of, planned, sleeper, value};
+use crate::cgroup::record::Places;
+use crate::cgroup::{Cgroup, Denied};
+use crate::plan::mounts::CgroupMounts;
 use crate::plan::resources::Resources;
+
+/// By `cgroup.procs`, since a test can not clone.
+fn enter(cgroup: &Cgroup, child: &std::process::Child) {
+    cgroup.for_exec(&[]).unwrap().attach(pid_of(child)).unwrap();
+}
 
 #[test]
 fn v2_life() {
@@ -27,7 +33,7 @@ fn v2_life() {
         );
 
         let mut child = sleeper();
-        cgroup.place(pid_of(&child)).unwrap();
+        enter(&cgroup, &child);
         let text = error(Cgroup::create(layout, Some(&top.path("a/c")), "id", &r));
         assert!(text.contains("is not empty: 1 process(es) found"), "{text}");
         assert!(root.join(top.path("a/c").trim_start_matches('/')).exists());
@@ -48,14 +54,14 @@ fn v2_life() {
         // Sub-cgroups that the container made go with it.
         let sub = root.join(top.path("a/c/x/y").trim_start_matches('/'));
         std::fs::create_dir_all(&sub).unwrap();
-        let place = cgroup.for_exec(&["x/y".to_owned()]).unwrap();
+        let place = exec_in(&cgroup, "x/y").unwrap();
         let mut child = sleeper();
         place.attach(pid_of(&child)).unwrap();
         assert_eq!(cgroup.pids().unwrap(), [pid_of(&child).as_raw()]);
         let beside = cgroup.for_exec_beside(pid_of(&child)).unwrap();
         assert!(beside.clone_into_fd().is_some());
-        assert!(cgroup.for_exec(&["../c2".to_owned()]).is_err());
-        assert!(cgroup.for_exec(&["cpu:x".to_owned()]).is_err());
+        assert!(exec_in(&cgroup, "../c2").is_err());
+        assert!(exec_in(&cgroup, "cpu:x").is_err());
         let record = cgroup.to_record();
         Cgroup::open(&record).unwrap().remove(2 * SECOND).unwrap();
         child.wait().unwrap();
@@ -96,14 +102,9 @@ fn v2_refusals_and_rollback() {
         );
         // A cgroup with processes can not pass controllers on.
         let mut child = sleeper();
-        cgroup.place(pid_of(&child)).unwrap();
+        enter(&cgroup, &child);
         let huge = planned(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}]}"#);
-        let text = error(Cgroup::create(
-            layout,
-            Some(&top.path("c/below")),
-            "id",
-            &huge,
-        ));
+        let text = error(Cgroup::create(layout, Some(&top.path("c/below")), "id", &huge));
         assert!(
             text.contains("hugepageLimits") && text.contains("busy"),
             "{text}"
@@ -127,7 +128,7 @@ fn open_inside(cgroup: &Cgroup, node: &Path) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    cgroup.place(pid_of(&child)).unwrap();
+    enter(cgroup, &child);
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"go\n").unwrap();
     let out = child.wait_with_output().unwrap();
     format!(
@@ -180,14 +181,70 @@ fn relative_and_empty_paths() {
     in_v2("relative_and_empty_paths", |layout| {
         let id = format!("rundlet-test-{}-own", std::process::id());
         let cgroup = Cgroup::create(layout, None, &id, &Resources::default()).unwrap();
-        let Record::V2(at) = cgroup.to_record() else {
+        let Places::V2(at) = cgroup.to_record().places else {
             panic!("v2 record")
         };
         let own = crate::cgroup::detect::own_unified().unwrap();
         let beside = crate::cgroup::path::join(crate::cgroup::path::split(&own).0, &id);
         assert_eq!(at.path, beside);
-        assert_eq!(at.made, [beside]);
         cgroup.remove(SECOND).unwrap();
         assert!(Cgroup::create(layout, Some("/.."), &id, &Resources::default()).is_err());
+    });
+}
+
+#[test]
+fn a_planned_cgroup_harms_nobody() {
+    in_v2("a_planned_cgroup_harms_nobody", |layout| {
+        let top = Top::new(layout, "planned");
+        let path = top.path("c");
+        let other = Cgroup::create(layout, Some(&path), "other", &Resources::default()).unwrap();
+        let mut child = sleeper();
+        enter(&other, &child);
+        // The loser of a fight for one path cleans up, in this process and by its early record.
+        let mut loser = Cgroup::plan(layout, Some(&path), "loser", Denied::Fail).unwrap();
+        let record = loser.to_record();
+        assert!(loser.make(&Resources::default()).is_err());
+        for loser in [loser, Cgroup::open(&record).unwrap()] {
+            loser.kill_all(Signal::SIGKILL).unwrap();
+            loser.remove(SECOND).unwrap();
+        }
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the other container was killed"
+        );
+        assert_eq!(other.pids().unwrap().len(), 1);
+        other.kill_all(Signal::SIGKILL).unwrap();
+        child.wait().unwrap();
+        // What a crash between making and storing left is empty, and goes.
+        Cgroup::open(&record).unwrap().remove(SECOND).unwrap();
+        assert!(
+            !Path::new("/sys/fs/cgroup")
+                .join(path.trim_start_matches('/'))
+                .exists()
+        );
+    });
+}
+
+#[test]
+fn rootless_goes_without() {
+    in_v2("rootless_goes_without", |layout| {
+        let status = Command::new("mount")
+            .args(["-o", "remount,bind,ro", "/sys/fs/cgroup"])
+            .status();
+        assert!(status.unwrap().success());
+        let id = format!("rundlet-test-{}-ro", std::process::id());
+        let plain = Resources::default();
+        assert!(Cgroup::create(layout, None, &id, &plain).is_err());
+        let mut cgroup = Cgroup::plan(layout, None, &id, Denied::GoWithout).unwrap();
+        cgroup.make(&plain).unwrap();
+        assert_eq!(cgroup.to_record().places, Places::None);
+        assert_eq!(cgroup.mount_info(), CgroupMounts::Unavailable);
+        cgroup.apply(&plain).unwrap();
+        cgroup.remove(SECOND).unwrap();
+        let mut cgroup = Cgroup::plan(layout, None, &id, Denied::GoWithout).unwrap();
+        let text = error(cgroup.make(&planned(r#"{"unified":{"cgroup.max.depth":"1"}}"#)));
+        assert!(text.contains("rootless needs no limits"), "{text}");
+        let mut cgroup = Cgroup::plan(layout, Some("/x"), &id, Denied::GoWithout).unwrap();
+        assert!(cgroup.make(&plain).is_err());
     });
 }

@@ -9,15 +9,15 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use super::Place;
 use super::detect::Hierarchy;
 use super::devices;
-use super::dir::{Dir, is_gone};
+use super::dir::Dir;
 use super::path::{self, SubPaths, Wanted};
 use super::procs::{self, Deadline};
-use super::record::{GroupRecord, Record};
-use super::tree::{self, Made};
+use super::record::{GroupRecord, Places};
+use super::tree::{self, Left, Made};
 use super::write::write_all;
-use super::Place;
 use crate::plan::mounts::V1Hierarchy;
 use crate::plan::resources::Resources;
 
@@ -39,19 +39,6 @@ impl Group {
         self.at.controllers.iter().any(|c| c == controller)
     }
 
-    fn open(record: &GroupRecord) -> Result<Self> {
-        let at = GroupRecord {
-            path: path::clean(&record.path),
-            ..record.clone()
-        };
-        let dir = match Dir::mount(&at.mount)?.below(&at.path) {
-            Ok(dir) => Some(dir),
-            Err(errno) if is_gone(errno) => None,
-            Err(errno) => return Err(errno).with_context(|| format!("open {}", at.name())),
-        };
-        Ok(Self { at, dir })
-    }
-
     fn live(&self) -> Result<&Dir> {
         self.dir
             .as_ref()
@@ -61,12 +48,7 @@ impl Group {
 }
 
 impl Legacy {
-    pub(crate) fn create(
-        hierarchies: &[Hierarchy],
-        wanted: &Wanted,
-        r: &Resources,
-    ) -> Result<Self> {
-        limits::refuse_v2_only(r)?;
+    pub(crate) fn plan(hierarchies: &[Hierarchy], wanted: &Wanted) -> Result<Self> {
         // Without it nothing keeps the container from the host's disks.
         ensure!(
             hierarchies
@@ -74,62 +56,52 @@ impl Legacy {
                 .any(|h| h.controllers.iter().any(|c| c == "devices")),
             "linux.resources.devices: devices controller: not mounted on this cgroup v1 host"
         );
-        let roots: Vec<Dir> = hierarchies
-            .iter()
-            .map(|h| Dir::mount(&h.mount))
-            .collect::<Result<_>>()?;
-        // If one fails, all roll back.
-        let mut making: Vec<Made<'_>> = Vec::new();
-        let mut groups = Vec::new();
-        for (h, root) in hierarchies.iter().zip(&roots) {
+        let plan = |h: &Hierarchy| {
             let path = match wanted {
                 Wanted::Absolute(path) => path.clone(),
                 Wanted::Relative(path) => path::join(&h.own, path),
             };
-            let mut made = Made::new(root);
-            let dir = made.make(&path)?;
-            let is_new = made.is_new(&path);
-            making.push(made);
-            if !is_new {
-                check_unused(&dir)?;
-            }
-            let has = |controller: &str| h.controllers.iter().any(|c| c == controller);
-            if has("freezer") {
-                ensure!(
-                    !freezer::would_stop(&dir)?,
-                    "container's cgroup `{dir}` unexpectedly frozen"
-                );
-            }
-            if has("cpuset") {
-                cpuset::fill(root, &path, &r.cpu)?;
-            }
-            if has("cpu") {
-                // A realtime process can not enter a group without realtime time.
-                write_all(&dir, &limits::realtime(&r.cpu))?;
-            }
-            let (controllers, mount) = (h.controllers.clone(), h.mount.clone());
             let at = GroupRecord {
-                controllers,
-                mount,
+                controllers: h.controllers.clone(),
+                mount: h.mount.clone(),
                 path,
-                made: Vec::new(),
             };
-            groups.push(Group { at, dir: Some(dir) });
-        }
-        for (group, made) in groups.iter_mut().zip(making) {
-            group.at.made = made.keep();
-        }
-        Ok(Self { groups })
-    }
-
-    pub(crate) fn open(records: &[GroupRecord]) -> Result<Self> {
+            Group { at, dir: None }
+        };
         Ok(Self {
-            groups: records.iter().map(Group::open).collect::<Result<_>>()?,
+            groups: hierarchies.iter().map(plan).collect(),
         })
     }
 
-    pub(crate) fn to_record(&self) -> Record {
-        Record::V1(self.groups.iter().map(|g| g.at.clone()).collect())
+    pub(crate) fn make(&mut self, r: &Resources) -> Result<()> {
+        limits::refuse_v2_only(r)?;
+        let roots: Vec<Dir> = self
+            .groups
+            .iter()
+            .map(|g| Dir::mount(&g.at.mount))
+            .collect::<Result<_>>()?;
+        // If one fails, all roll back.
+        let mut making: Vec<Made<'_>> = Vec::new();
+        for (group, root) in self.groups.iter_mut().zip(&roots) {
+            making.push(Made::new(root));
+            let Some(made) = making.last_mut() else {
+                continue;
+            };
+            group.dir = Some(make_one(group, made, root, r)?);
+        }
+        making.into_iter().for_each(Made::keep);
+        Ok(())
+    }
+
+    pub(crate) fn open(records: &[GroupRecord]) -> Result<Self> {
+        let open = |record: &GroupRecord| record.open().map(|(at, dir)| Group { at, dir });
+        Ok(Self {
+            groups: records.iter().map(open).collect::<Result<_>>()?,
+        })
+    }
+
+    pub(crate) fn places(&self) -> Places {
+        Places::V1(self.groups.iter().map(|g| g.at.clone()).collect())
     }
 
     /// The group of a controller, if it is mounted and still there.
@@ -224,11 +196,11 @@ impl Legacy {
     }
 
     /// Removes every one of them, then tells the first failure.
-    pub(crate) fn remove(&self, until: Deadline) -> Result<()> {
+    pub(crate) fn remove(&self, left: Left, until: Deadline) -> Result<()> {
         let mut result = Ok(());
         for group in &self.groups {
             let one = Dir::mount(&group.at.mount)
-                .and_then(|root| tree::remove(&root, &group.at.path, until));
+                .and_then(|root| tree::remove(&root, &group.at.path, left, until));
             result = result.and(one);
         }
         result
@@ -240,16 +212,41 @@ impl Legacy {
 
     pub(crate) fn mounts(&self) -> Vec<V1Hierarchy> {
         let mount = |group: &Group| {
+            let options = group.at.controllers.join(",");
             let name = group.at.mount.file_name()?.to_string_lossy().into_owned();
+            let path = group.at.mount.join(&group.at.path);
+            let mountpoint = group.at.mount.clone();
             Some(V1Hierarchy {
-                options: group.at.controllers.join(","),
+                options,
                 name,
-                path: group.at.mount.join(&group.at.path),
-                mountpoint: group.at.mount.clone(),
+                path,
+                mountpoint,
             })
         };
         self.groups.iter().filter_map(mount).collect()
     }
+}
+
+fn make_one(group: &Group, made: &mut Made<'_>, root: &Dir, r: &Resources) -> Result<Dir> {
+    let path = &group.at.path;
+    let dir = made.make(path)?;
+    if !made.is_new(path) {
+        check_unused(&dir)?;
+    }
+    if group.has("freezer") {
+        ensure!(
+            !freezer::would_stop(&dir)?,
+            "container's cgroup `{dir}` unexpectedly frozen"
+        );
+    }
+    if group.has("cpuset") {
+        cpuset::fill(root, path, &r.cpu)?;
+    }
+    if group.has("cpu") {
+        // A realtime process can not enter a group without realtime time.
+        write_all(&dir, &limits::realtime(&r.cpu))?;
+    }
+    Ok(dir)
 }
 
 fn missing(controller: &str, field: &str) -> String {

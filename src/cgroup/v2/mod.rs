@@ -16,89 +16,83 @@ use super::devices::{self, Group};
 use super::dir::{Dir, is_gone, keyed};
 use super::path::{self, SubPaths, Wanted};
 use super::procs::Deadline;
-use super::record::{GroupRecord, Record};
-use super::tree::{self, Made};
+use super::record::{GroupRecord, Places};
+use super::tree::{self, Left, Made};
 use super::write::write_all;
 use super::{Place, procs};
 use crate::plan::resources::{Memory, Resources};
 
 #[derive(Debug)]
 pub(crate) struct Unified {
-    mount: PathBuf,
-    /// Clean, below the mount.
-    path: String,
-    made: Vec<String>,
-    /// `None` once it is gone.
+    at: GroupRecord,
+    /// `None` before it is made and once it is gone.
     dir: Option<Dir>,
     group: Group,
 }
 
 impl Unified {
-    pub(crate) fn create(mount: &Path, wanted: &Wanted, r: &Resources) -> Result<Self> {
-        resources::refuse_v1_only(r)?;
+    pub(crate) fn plan(mount: &Path, wanted: &Wanted) -> Result<Self> {
         let path = match wanted {
             Wanted::Absolute(path) => path.clone(),
             // The runtime's own cgroup has processes, so its children could get no controllers: a sibling then.
             Wanted::Relative(path) => path::join(path::split(&own_unified()?).0, path),
         };
-        let root = Dir::mount(mount)?;
-        let mut made = Made::new(&root);
-        let dir = made.make(&path)?;
-        let group = if made.is_new(&path) {
-            Group::Fresh
-        } else {
-            Group::Found
-        };
-        check_usable(&dir)?;
-        let needed = resources::controllers(r);
-        check_type(&root, &dir, &path, &needed)?;
-        enable(&root, &path, &needed)?;
-        let made = made.keep();
-        Ok(Self {
+        let at = GroupRecord {
+            controllers: vec![String::new()],
             mount: mount.to_owned(),
             path,
-            made,
-            dir: Some(dir),
-            group,
+        };
+        Ok(Self {
+            at,
+            dir: None,
+            group: Group::Found,
         })
     }
 
+    pub(crate) fn make(&mut self, r: &Resources) -> Result<()> {
+        resources::refuse_v1_only(r)?;
+        let root = Dir::mount(&self.at.mount)?;
+        let path = &self.at.path;
+        let mut made = Made::new(&root);
+        let dir = made.make(path)?;
+        if made.is_new(path) {
+            self.group = Group::Fresh;
+        }
+        check_usable(&dir)?;
+        let needed = resources::controllers(r);
+        check_type(&root, &dir, path, &needed)?;
+        enable(&root, path, &needed)?;
+        made.keep();
+        self.dir = Some(dir);
+        Ok(())
+    }
+
     pub(crate) fn open(record: &GroupRecord) -> Result<Self> {
-        let (mount, path) = (record.mount.clone(), path::clean(&record.path));
-        let dir = match Dir::mount(&mount)?.below(&path) {
-            Ok(dir) => Some(dir),
-            Err(errno) if is_gone(errno) => None,
-            Err(errno) => return Err(errno).with_context(|| format!("open {}", record.name())),
-        };
+        let (at, dir) = record.open()?;
         Ok(Self {
-            mount,
-            path,
-            made: record.made.clone(),
+            at,
             dir,
             group: Group::Found,
         })
     }
 
-    pub(crate) fn to_record(&self) -> Record {
-        Record::V2(GroupRecord {
-            controllers: vec![String::new()],
-            mount: self.mount.clone(),
-            path: self.path.clone(),
-            made: self.made.clone(),
-        })
+    pub(crate) fn places(&self) -> Places {
+        Places::V2(self.at.clone())
     }
 
     pub(crate) fn dir(&self) -> Option<&Dir> {
         self.dir.as_ref()
     }
 
-    pub(crate) fn place(&self, pid: Pid) -> Result<()> {
-        procs::attach(self.live()?, pid)
+    pub(crate) fn path(&self) -> PathBuf {
+        self.at.mount.join(&self.at.path)
     }
 
     fn live(&self) -> Result<&Dir> {
-        let name = || format!("cgroup `{}/{}`", self.mount.display(), self.path);
-        self.dir.as_ref().ok_or(Errno::ENOENT).with_context(name)
+        self.dir
+            .as_ref()
+            .ok_or(Errno::ENOENT)
+            .with_context(|| self.at.name())
     }
 
     pub(crate) fn apply_limits(&self, r: &Resources) -> Result<()> {
@@ -111,8 +105,8 @@ impl Unified {
         // After an update more controllers may be needed than at create.
         if self.group == Group::Found {
             enable(
-                &Dir::mount(&self.mount)?,
-                &self.path,
+                &Dir::mount(&self.at.mount)?,
+                &self.at.path,
                 &resources::controllers(r),
             )?;
         }
@@ -133,8 +127,8 @@ impl Unified {
                 "exec --cgroup: cgroup v2 has one hierarchy, so no CONTROLLER: before the path"
             ),
         };
-        let path = path::sub(&self.path, sub)?;
-        let root = Dir::mount(&self.mount)?;
+        let path = path::sub(&self.at.path, sub)?;
+        let root = Dir::mount(&self.at.mount)?;
         let dir = root
             .below(&path)
             .with_context(|| format!("error adding pid to {root}/{path}/cgroup.procs"))?;
@@ -145,7 +139,7 @@ impl Unified {
     /// processes in its own cgroup (EBUSY), and init has moved down.
     pub(crate) fn beside_init(&self, init: Pid) -> Result<Place> {
         let path = detect::unified_path(&format!("/proc/{init}/cgroup"))?;
-        let root = Dir::mount(&self.mount)?;
+        let root = Dir::mount(&self.at.mount)?;
         let dir = root
             .below(&path)
             .with_context(|| format!("open cgroup `{root}/{path}` of process {init}"))?;
@@ -179,8 +173,8 @@ impl Unified {
         }
     }
 
-    pub(crate) fn remove(&self, until: Deadline) -> Result<()> {
-        tree::remove(&Dir::mount(&self.mount)?, &self.path, until)
+    pub(crate) fn remove(&self, left: Left, until: Deadline) -> Result<()> {
+        tree::remove(&Dir::mount(&self.at.mount)?, &self.at.path, left, until)
     }
 
     pub(crate) fn oom_kill_count(&self) -> Result<u64> {
