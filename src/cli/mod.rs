@@ -220,7 +220,7 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
     match dispatch(args) {
         Ok(Ok(code)) => exit(code),
         Ok(Err(Failure { error, code })) => {
-            log::fatal(&format!("{error:#}"));
+            log::fatal(&crate::error::chain(&error));
             exit(code)
         }
         Err(misuse) => {
@@ -373,7 +373,7 @@ fn count_words(verb: &Verb, lexed: &Lexed) -> Result<(), String> {
 fn arm_log(globals: &Globals, verb: Option<&'static Verb>) -> Result<(), Misuse> {
     let format = globals.log_format().map_err(|message| Misuse { message, usage: Usage::Of(verb) })?;
     log::init(globals.log.as_deref(), format, globals.debug)
-        .map_err(|error| Misuse { message: format!("--log: {error:#}"), usage: Usage::None })
+        .map_err(|error| Misuse { message: format!("--log: {}", crate::error::chain(&error)), usage: Usage::None })
 }
 
 /// clap's sentence alone: "invalid value 'x' for '--preserve-fds <N>': invalid digit found in string".

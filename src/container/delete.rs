@@ -31,10 +31,11 @@ pub(crate) fn delete(context: &Context, options: &DeleteOptions) -> Result<()> {
         other => other?,
     };
     let container = match slot.read() {
+        Err(error) if options.force && error.is::<NotExist>() => return Ok(()),
         // Without a record nothing but the directory was made (Z2), or it was destroyed by other hands (Z4).
         Err(error) if options.force => return forget(&slot, &error),
         Err(error) => return Err(error),
-        Ok(_) => Container::load(slot)?,
+        Ok(record) => Container::of(slot, record)?,
     };
     let stopped = match container.status {
         Status::Creating if !options.force => {
@@ -49,9 +50,14 @@ pub(crate) fn delete(context: &Context, options: &DeleteOptions) -> Result<()> {
     stopped.destroy()
 }
 
-/// Removes a directory whose record cannot be used.
+/// Removes a container whose record cannot be used: its cgroup is known from a record of its own, and with it its processes.
 fn forget(slot: &Slot, error: &anyhow::Error) -> Result<()> {
-    log::warn(format_args!("delete --force removes the state only: {error:#}"));
+    log::warn(format_args!("delete --force goes on without the record: {}", crate::error::chain(&error)));
+    if let Some(cgroup) = slot.read_cgroup()? {
+        let cgroup = Cgroup::open(&cgroup)?;
+        cgroup.kill_all(Signal::SIGKILL)?;
+        cgroup.remove(REMOVE_DEADLINE).with_context(|| format!("delete container `{}`", slot.id))?;
+    }
     slot.remove()
 }
 
@@ -77,9 +83,7 @@ fn force_stop_creating(container: Container) -> Result<Stopped> {
     let container = Container::load(container.slot)?;
     match container.status {
         Status::Stopped | Status::Creating => {
-            if let Some(cgroup) = container.cgroup()? {
-                cgroup.kill_all(Signal::SIGKILL)?;
-            }
+            container.cgroup()?.kill_all(Signal::SIGKILL)?;
             Ok(Stopped(Container { status: Status::Stopped, ..container }))
         }
         _ => force_stop(container.live()?),
@@ -118,10 +122,10 @@ impl Stopped {
     /// Removes everything of the container. Repeatable: each step treats what is gone as done.
     pub(crate) fn destroy(self) -> Result<()> {
         let Container { slot, record, .. } = self.0;
-        if let Some(cgroup) = record.cgroup.as_ref().map(Cgroup::open).transpose()? {
-            // Whoever is left is killed: without a pid namespace of its own the init's death ends nobody else.
-            cgroup.remove(REMOVE_DEADLINE).with_context(|| format!("delete container `{}`", slot.id))?;
-        }
+        // Whoever is left is killed: without a pid namespace of its own the init's death ends nobody else.
+        Cgroup::open(&record.cgroup)?
+            .remove(REMOVE_DEADLINE)
+            .with_context(|| format!("delete container `{}`", slot.id))?;
         slot.remove()?;
         run_poststop(&record);
         Ok(())
@@ -141,7 +145,7 @@ pub(super) fn run_poststop(record: &super::Record) {
             .json("stopped", 0)
             .and_then(|state| hooks::run(std::slice::from_ref(hook), "poststop", &state));
         if let Err(error) = outcome {
-            log::warn(format_args!("{error:#}"));
+            log::warn(format_args!("{}", crate::error::chain(&error)));
         }
     }
 }

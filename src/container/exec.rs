@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
@@ -133,13 +134,19 @@ impl Tenant {
     ) -> Result<Tenant> {
         let record = &live.container.record;
         let filter = record.has_filter.then(|| read_filter(live)).transpose()?;
-        let cgroup = live.cgroup()?.for_exec(&options.cgroups)?;
+        let mut cgroup = live.container.cgroup()?.for_exec(&options.cgroups)?;
         let namespaces = record.namespaces.iter().fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
         let init = live.pidfd().try_clone_to_owned().context("duplicate the init's pidfd")?;
         let (end, tenant_end) = proto::pair()?;
         nix::sys::prctl::set_dumpable(false).context("make the runtime non-dumpable")?;
-        let request = CloneRequest { flags: CloneFlags::empty(), cgroup: cgroup.clone_into_fd() };
-        let cloned = clone3(&request).context("clone a process for the container's cgroup")?;
+        let mut cloned = clone3(&CloneRequest { flags: CloneFlags::empty(), cgroup: cgroup.clone_into_fd() });
+        // The container has given its own cgroup children with controllers, as systemd in it does: no process can be put
+        // there any more, so it goes where the init has gone.
+        if matches!(cloned, Err(Errno::EBUSY)) && options.cgroups.is_empty() {
+            cgroup = live.container.cgroup()?.for_exec_beside(Pid::from_raw(live.init.pid))?;
+            cloned = clone3(&CloneRequest { flags: CloneFlags::empty(), cgroup: cgroup.clone_into_fd() });
+        }
+        let cloned = cloned.context("clone a process for the container's cgroup")?;
         let Cloned::Parent { pid, pidfd } = cloned else {
             drop(end);
             let console_socket = match console {

@@ -17,7 +17,7 @@ pub(crate) fn kill(context: &Context, options: &KillOptions) -> Result<()> {
         // What --all still means: a container without processes is no error. Left-over processes of a container without a
         // pid namespace of its own are hit.
         let signal = Signal::try_from(options.signal).context("--all takes no real-time signal")?;
-        return container.cgroup()?.map_or(Ok(()), |cgroup| cgroup.kill_all(signal));
+        return container.cgroup()?.kill_all(signal);
     }
     let live = container.live()?;
     if options.signal == libc::SIGKILL && !live.container.record.has(Kind::Pid) {
@@ -26,7 +26,7 @@ pub(crate) fn kill(context: &Context, options: &KillOptions) -> Result<()> {
     signal(&live, options.signal)?;
     // SIGKILL does not reach a process frozen by a v1 freezer; thawing lets it die.
     if options.signal == libc::SIGKILL && live.container.status == Status::Paused {
-        return live.cgroup()?.thaw();
+        return live.container.cgroup()?.thaw();
     }
     Ok(())
 }
@@ -48,5 +48,5 @@ pub(super) fn kill_all(live: &Live) -> Result<()> {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(errno) => return Err(errno).context("kill the container's init"),
     }
-    live.cgroup()?.kill_all(Signal::SIGKILL)
+    live.container.cgroup()?.kill_all(Signal::SIGKILL)
 }

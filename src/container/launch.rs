@@ -94,6 +94,9 @@ impl<'a> Launch<'a> {
             plan.rootfs.add_bind(mount.source, mount.destination, mount.options)?;
             plan.process.env.push(sd_notify::CONTAINER_ENV.to_owned());
         }
+        let layout = Layout::detect()?;
+        let denied = if context.ignores_cgroup_permissions() { Denied::GoWithout } else { Denied::Fail };
+        let cgroup = Cgroup::plan(&layout, plan.cgroups_path.as_deref(), &plan.state.id, denied)?;
         let record = Record {
             version: record::VERSION,
             state: plan.state.clone(),
@@ -101,7 +104,8 @@ impl<'a> Launch<'a> {
             created: log::rfc3339(SystemTime::now()),
             creator: status::identify(Pid::this().as_raw())?,
             init: None,
-            cgroup: None,
+            // What was only planned is never killed: another container may be in it.
+            cgroup: cgroup.to_record(),
             namespaces: plan.namespaces.own(),
             process: plan.process.clone(),
             has_filter: filter.is_some(),
@@ -117,16 +121,10 @@ impl<'a> Launch<'a> {
             atomic::replace(creating.slot.dir.as_fd(), OsStr::new(FILTER), mode, &filter.to_bytes())?;
         }
         let gate_fd = (gate == Gate::Fifo).then(|| make_gate(&creating.slot)).transpose()?;
-        let layout = Layout::detect()?;
-        let denied = if context.ignores_cgroup_permissions() { Denied::GoWithout } else { Denied::Fail };
-        let cgroup = Cgroup::plan(&layout, plan.cgroups_path.as_deref(), &plan.state.id, denied)?;
-        // Again before it exists (Z2); what was only planned is never killed, another container may be in it.
-        record.cgroup = Some(cgroup.to_record());
-        creating.slot.write(record)?;
         let cgroup = creating.cgroup.insert(cgroup);
         cgroup.make(&plan.resources)?;
-        record.cgroup = Some(cgroup.to_record());
-        creating.slot.write(record)?;
+        record.cgroup = cgroup.to_record();
+        creating.slot.write_cgroup(&record.cgroup)?;
         placement::make_overlay_directories(&plan.rootfs)?;
         let sources = Sources::open(&plan.rootfs)?;
         let joins = placement::open_namespaces(&plan.namespaces)?;
@@ -241,11 +239,11 @@ impl Drop for Creating {
         match undone {
             Ok(()) => {
                 if let Err(error) = self.slot.remove() {
-                    log::warn(format_args!("undo the creation: {error:#}"));
+                    log::warn(format_args!("undo the creation: {}", crate::error::chain(&error)));
                 }
             }
             // The record stays, so that `delete --force` can go on where this stopped.
-            Err(error) => log::warn(format_args!("undo the creation: {error:#}; the state is kept for delete --force")),
+            Err(error) => log::warn(format_args!("undo the creation: {}; the state is kept for delete --force", crate::error::chain(&error))),
         }
         if let Some(record) = self.record.as_ref().filter(|_| self.hooks_ran) {
             delete::run_poststop(record);

@@ -24,7 +24,7 @@ pub(crate) fn list(context: &Context) -> Result<Vec<StateOutput>> {
                 states.push(StateOutput { owner: owner(uid), ..describe(&container) });
             }
             Err(error) if error.is::<NotExist>() => {}
-            Err(error) => log::warn(format_args!("skipped: {error:#}")),
+            Err(error) => log::warn(format_args!("skipped: {}", crate::error::chain(&error))),
         }
     }
     Ok(states)

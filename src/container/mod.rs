@@ -60,13 +60,16 @@ impl Container {
 
     pub(crate) fn load(slot: Slot) -> Result<Container> {
         let record = slot.read()?;
+        Container::of(slot, record)
+    }
+
+    pub(crate) fn of(slot: Slot, record: Record) -> Result<Container> {
         let status = status::of(&slot, &record)?;
         Ok(Container { slot, record, status })
     }
 
-    /// None while the container is being made and has no cgroup yet.
-    pub(crate) fn cgroup(&self) -> Result<Option<Cgroup>> {
-        self.record.cgroup.as_ref().map(Cgroup::open).transpose()
+    pub(crate) fn cgroup(&self) -> Result<Cgroup> {
+        Cgroup::open(&self.record.cgroup)
     }
 
     /// The init by pidfd, with its identity checked after the descriptor was opened (Z5).
@@ -105,10 +108,6 @@ impl Container {
 }
 
 impl Live {
-    pub(crate) fn cgroup(&self) -> Result<Cgroup> {
-        self.container.cgroup()?.context("the container has no cgroup")
-    }
-
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }

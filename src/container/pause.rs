@@ -9,7 +9,7 @@ use super::status::Status;
 pub(crate) fn pause(context: &Context, id: &str) -> Result<()> {
     let container = Container::open(context, id)?;
     match container.status {
-        Status::Running | Status::Created => container.live()?.cgroup()?.freeze(),
+        Status::Running | Status::Created => container.live()?.container.cgroup()?.freeze(),
         other => bail!("container not running: `{id}` is {other} and cannot be paused"),
     }
 }
@@ -17,7 +17,7 @@ pub(crate) fn pause(context: &Context, id: &str) -> Result<()> {
 pub(crate) fn resume(context: &Context, id: &str) -> Result<()> {
     let container = Container::open(context, id)?;
     match container.status {
-        Status::Paused => container.live()?.cgroup()?.thaw(),
+        Status::Paused => container.live()?.container.cgroup()?.thaw(),
         other => bail!("container not paused: `{id}` is {other}"),
     }
 }

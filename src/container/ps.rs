@@ -6,5 +6,5 @@ use super::Container;
 use super::options::Context;
 
 pub(crate) fn pids(context: &Context, id: &str) -> Result<Vec<i32>> {
-    Container::open(context, id)?.cgroup()?.map_or_else(|| Ok(Vec::new()), |cgroup| cgroup.pids())
+    Container::open(context, id)?.cgroup()?.pids()
 }

@@ -41,8 +41,7 @@ pub(crate) struct Record {
     pub(crate) creator: ProcessId,
     /// The container's init; none while the container is being made.
     pub(crate) init: Option<ProcessId>,
-    /// None until the cgroup has been made.
-    pub(crate) cgroup: Option<cgroup::record::Record>,
+    pub(crate) cgroup: cgroup::record::Record,
     /// Namespaces not shared with the host.
     pub(crate) namespaces: Vec<Kind>,
     pub(crate) process: Process,

@@ -45,7 +45,7 @@ pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
             // The first error is the one to report; a container that cannot be removed keeps its state.
             let force = DeleteOptions { id: options.create.id.clone(), force: true };
             if let Err(error) = delete::delete(context, &force) {
-                log::warn(format_args!("{error:#}"));
+                log::warn(format_args!("{}", crate::error::chain(&error)));
             }
             return Err(error);
         }
@@ -107,7 +107,7 @@ impl Foreground {
         // The caller's terminal is itself again before anything is written to it.
         drop(terminal);
         if let Some(error) = outcome.notify_error {
-            log::warn(format_args!("{error:#}"));
+            log::warn(format_args!("{}", crate::error::chain(&error)));
         }
         Ok(outcome.exit.status())
     }

@@ -49,10 +49,7 @@ pub(crate) fn of(slot: &Slot, record: &Record) -> Result<Status> {
     if fstatat(slot.dir.as_fd(), GATE, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() {
         return Ok(Status::Created);
     }
-    let frozen = match &record.cgroup {
-        Some(cgroup) => Cgroup::open(cgroup)?.is_frozen().context("read the freezer state")?,
-        None => false,
-    };
+    let frozen = Cgroup::open(&record.cgroup)?.is_frozen().context("read the freezer state")?;
     Ok(if frozen { Status::Paused } else { Status::Running })
 }
 

@@ -1,8 +1,9 @@
 //! The state root: which ids exist, and one directory each. Every verb enters here; nothing else knows its layout.
 //!
-//! `ROOT/ID/state.json` the record, `ROOT/ID/exec.fifo` the gate of a created container, `ROOT/ID/seccomp` the compiled
+//! `ROOT/ID/state.json` the record, `ROOT/ID/cgroup.json` the cgroup alone, `ROOT/ID/exec.fifo` the gate of a created container, `ROOT/ID/seccomp` the compiled
 //! filter, `ROOT/ID/notify/` the sd_notify socket.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -12,12 +13,17 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::record::Record;
+use crate::cgroup;
 use crate::error::NotExist;
+use crate::fs::atomic;
 
 /// Name of the fifo that a created container's init waits on.
 pub(crate) const GATE: &str = "exec.fifo";
 /// Name of the compiled seccomp filter.
 pub(crate) const FILTER: &str = "seccomp";
+
+/// Name of the record of the cgroup alone.
+const CGROUP: &str = "cgroup.json";
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
 
@@ -125,11 +131,40 @@ impl Slot {
     }
 
     pub(crate) fn read(&self) -> Result<Record> {
-        Record::read(self.dir.as_fd()).with_context(|| format!("state of container `{}`", self.id))
+        let read = || {
+            let mut record = Record::read(self.dir.as_fd())?;
+            if record.init.is_none() {
+                record.cgroup = self.read_cgroup()?.unwrap_or(record.cgroup);
+            }
+            Ok(record)
+        };
+        read().map_err(|error: anyhow::Error| {
+            // Deleted by another runtime since the directory was opened.
+            if !self.path.exists() {
+                return NotExist(self.id.clone()).into();
+            }
+            error.context(format!("state of container `{}`", self.id))
+        })
     }
 
     pub(crate) fn write(&self, record: &Record) -> Result<()> {
         record.write(self.dir.as_fd()).with_context(|| format!("state of container `{}`", self.id))
+    }
+
+    /// Beside the record, from the moment that the cgroup exists: what delete needs when the record is not yet complete or can
+    /// not be read any more (Z2, Z4).
+    pub(crate) fn write_cgroup(&self, cgroup: &cgroup::record::Record) -> Result<()> {
+        let bytes = serde_json::to_vec(cgroup).context("write `cgroup.json`")?;
+        atomic::replace(self.dir.as_fd(), OsStr::new(CGROUP), Mode::S_IRUSR | Mode::S_IWUSR, &bytes)
+    }
+
+    /// None before the cgroup was made.
+    pub(crate) fn read_cgroup(&self) -> Result<Option<cgroup::record::Record>> {
+        match std::fs::read(self.path.join(CGROUP)) {
+            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("parse `{CGROUP}`")).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("read `{CGROUP}`")),
+        }
     }
 
     /// Removes the directory and all in it; links in it are not followed (S2). Last of every removal, so that what failed

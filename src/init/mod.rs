@@ -14,11 +14,11 @@ mod stage;
 mod tenant;
 
 use anyhow::Result;
-use nix::errno::Errno;
 
 pub(crate) use child::{Child, ContainerPart};
 pub(crate) use stage::{enter_container, enter_running, enter_staged};
 
+use crate::error;
 use crate::proto::{Failure, FromInit, RuntimeGone};
 use crate::sys::process::exit_now;
 
@@ -87,9 +87,10 @@ fn report(step: &str, error: &anyhow::Error, child: &Child<'_>) {
     if error.is::<RuntimeGone>() {
         return;
     }
-    let errno = error.chain().find_map(|cause| cause.downcast_ref::<Errno>()).map_or(0, |errno| *errno as i32);
-    let failure = Failure { step: step.to_owned(), errno, chain: format!("{error:#}") };
-    let text = format!("rundlet: {step}: {error:#}\n");
+    let errno = error.chain().find_map(error::errno_of).map_or(0, |errno| errno as i32);
+    let chain = error::chain(error);
+    let text = format!("rundlet: {step}: {chain}\n");
+    let failure = Failure { step: step.to_owned(), errno, chain };
     let sent = child.end.as_ref().is_some_and(|end| end.send(&FromInit::Failed(failure)).is_ok());
     if !sent {
         // The runtime is gone; stderr is the only place left, and nobody to tell should it fail.

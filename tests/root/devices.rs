@@ -50,7 +50,7 @@ fn default_nodes_exist_and_work(cx: &Cx) {
 }
 
 fn links_of_dev(cx: &Cx) {
-    cx.sh("for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done; echo through >/dev/stdout", |_| ())
+    cx.sh("for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done; echo through >>/dev/stdout", |_| ())
         .prints("/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\npts/ptmx\nthrough");
 }
 

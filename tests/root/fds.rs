@@ -204,14 +204,15 @@ fn notify_socket(cx: &Cx) {
     let mut data = [0; 512];
     let count = socket.recv(&mut data).unwrap();
     assert!(String::from_utf8_lossy(&data[..count]).contains("READY=1"));
-    // The rest: MAINPID (may be in the same datagram) and a barrier whose descriptor is closed here.
+    // The rest: MAINPID (may be in the same datagram) and a barrier, whose descriptor goes with the socket.
+    drop(socket);
     running.wait().ok();
     cx.container(&bundle.id).end();
 }
 
 fn closed_standard_descriptors(cx: &Cx) {
     // F1: no file of the runtime may land on 0, 1 or 2.
-    let mut bundle = cx.script("ls -l /proc/$$/fd >/mnt/list 2>&1; exit 0");
+    let mut bundle = cx.script("exec ls -l /proc/self/fd >/mnt/list 2>&1");
     bundle.set("/process/terminal", serde_json::json!(false));
     for redirections in ["<&-", ">&-", "<&- >&- 2>&-"] {
         let output = run_line(cx, &bundle, "", "", redirections);
