@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, unshare};
@@ -12,6 +13,9 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork, getuid, pipe};
 
 use super::mount::{Attr, Depth, attach, clone_tree, is_mount_root, set_attr};
+
+/// Whether this process is a child that has [`isolate`]d itself.
+static ISOLATED: AtomicBool = AtomicBool::new(false);
 
 /// Id maps of a new user namespace: inside, outside, count.
 const MAP: &str = "0 100000 65536";
@@ -30,7 +34,8 @@ pub(crate) fn in_child(
             drop((result_in, ready_in, go_out));
             let run = std::panic::AssertUnwindSafe(|| {
                 unshare(flags).unwrap();
-                if flags.contains(CloneFlags::CLONE_NEWNS) {
+                // Not within another test child: it may play a host on which all is shared.
+                if flags.contains(CloneFlags::CLONE_NEWNS) && !ISOLATED.swap(true, Relaxed) {
                     isolate();
                 }
                 std::fs::File::from(ready_out).write_all(b"r").unwrap();
