@@ -166,15 +166,20 @@ fn a_mask_is_the_hosts_null_device() {
     fs::create_dir(bundle.path("rootfs/dev")).unwrap();
     fs::write(bundle.path("rootfs/secret"), "secret").unwrap();
     fs::write(bundle.path("rootfs/evil"), "evil").unwrap();
+    fs::write(bundle.path("rootfs/second"), "secret").unwrap();
+    fs::create_dir(bundle.path("rootfs/more")).unwrap();
+    fs::write(bundle.path("rootfs/more/x"), "secret").unwrap();
     symlink("/evil", bundle.path("rootfs/dev/null")).unwrap();
     let mounts = r#"[{"destination":"/dev","source":"rootfs/dev","options":["bind"]}]"#;
-    let linux = r#","maskedPaths":["/secret","/etc","/etc/below","/secret/below","/etc","/none"]"#;
+    let linux = r#","maskedPaths":["/secret","/etc","/second","/more","/etc/below","/secret/below","/etc","/none"]"#;
     let plan = bundle.plan(&PLAIN, mounts, linux, "");
     assert!(plan.nodes.is_none());
     run(&plan, MNT, || {
         ensure!(fs::metadata("/secret")?.rdev() == 0x103);
         ensure!(fs::read("/secret")?.is_empty());
         ensure!(names("/etc")?.is_empty());
+        ensure!(fs::metadata("/second")?.rdev() == 0x103);
+        ensure!(names("/more")?.is_empty());
         ensure!(fs::write("/etc/x", "").is_err());
         ensure!(fs::read("/evil")? == b"evil");
         Ok(String::new())
