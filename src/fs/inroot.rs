@@ -62,7 +62,11 @@ pub(crate) fn open(
         resolve |= ResolveFlag::RESOLVE_NO_SYMLINKS;
     }
     // "/" below a root is the root: openat2 takes the absolute form under RESOLVE_IN_ROOT, but not an empty one.
-    let path = if path.as_os_str().is_empty() { OsStr::new(".") } else { path.as_os_str() };
+    let path = if path.as_os_str().is_empty() {
+        OsStr::new(".")
+    } else {
+        path.as_os_str()
+    };
     openat2_retry(root, path, flags, Mode::empty(), resolve)
 }
 
@@ -144,7 +148,12 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(root: BorrowedFd<'a>, path: &Path, links: Links) -> Self {
-        let mut walk = Self { root, links, stack: Vec::new(), todo: Vec::new() };
+        let mut walk = Self {
+            root,
+            links,
+            stack: Vec::new(),
+            todo: Vec::new(),
+        };
         walk.push_path(path);
         walk
     }
@@ -243,9 +252,18 @@ mod tests {
         let base = dir.path().join("root");
         std::fs::create_dir(base.join("var")).unwrap();
         link("/run", base.join("var/run")).unwrap();
-        mkdir_all(fd.as_fd(), Path::new("/var/run/secrets/x"), DIR, Links::Follow).unwrap();
+        mkdir_all(
+            fd.as_fd(),
+            Path::new("/var/run/secrets/x"),
+            DIR,
+            Links::Follow,
+        )
+        .unwrap();
         assert!(base.join("run/secrets/x").is_dir());
-        let mode = std::fs::metadata(base.join("run")).unwrap().permissions().mode();
+        let mode = std::fs::metadata(base.join("run"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o700, 0o700);
     }
 
@@ -285,7 +303,8 @@ mod tests {
         assert_eq!(got.err(), Some(Errno::ELOOP));
         // A link to itself below a missing place reaches the walk, not only the kernel's own count.
         link("gone/../self", base.join("self")).unwrap();
-        let got = Walk::new(fd.as_fd(), Path::new("/self"), Links::Follow).run(Leaf::Directory(DIR));
+        let got =
+            Walk::new(fd.as_fd(), Path::new("/self"), Links::Follow).run(Leaf::Directory(DIR));
         assert_eq!(got.err(), Some(Errno::ELOOP));
     }
 

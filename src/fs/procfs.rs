@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -77,15 +77,24 @@ impl ProcHandle {
     /// Writes `sys/KEY`; the key is with slashes and its components were checked by the plan (Y1). Only of a handle
     /// of [`Scope::Everything`].
     pub(crate) fn write_sysctl(&self, key: &str, value: &str) -> Result<()> {
+        // Checked once more here: `..` would lead to other files of the same procfs.
+        let mut components = Path::new(key).components();
+        if !components.all(|component| matches!(component, Component::Normal(_))) {
+            bail!("sysctl `{key}`: not a name below `/proc/sys`");
+        }
         self.write(&Path::new("sys").join(key), value.as_bytes())
     }
 
     /// The directory of the calling process. Not getpid(2): a procfs of an outer pid namespace numbers us differently,
     /// and the kernel writes the text of this link for whoever reads it.
     pub(crate) fn own_dir(&self) -> Result<PathBuf> {
-        let link = lookup(self.root.as_fd(), OsStr::new("self"), OFlag::O_PATH | OFlag::O_NOFOLLOW)
-            .and_then(|link| readlinkat(&link, ""))
-            .context("read link `/proc/self`")?;
+        let link = lookup(
+            self.root.as_fd(),
+            OsStr::new("self"),
+            OFlag::O_PATH | OFlag::O_NOFOLLOW,
+        )
+        .and_then(|link| readlinkat(&link, ""))
+        .context("read link `/proc/self`")?;
         let digits = link.as_encoded_bytes();
         if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
             bail!("`/proc/self` points to `{}`", link.display());
@@ -136,10 +145,14 @@ fn host_proc() -> nix::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::{in_child, is_root};
+    use nix::sched::CloneFlags;
 
     fn plain() -> ProcHandle {
         let root = nix::fcntl::open("/proc", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
-        ProcHandle { root: root.unwrap() }
+        ProcHandle {
+            root: root.unwrap(),
+        }
     }
 
     #[test]
@@ -155,9 +168,14 @@ mod tests {
     fn links_and_ways_out_are_refused() {
         let proc = plain();
         for path in ["self/status", "mounts", "../etc/passwd", "/etc/passwd"] {
-            let error = proc.open_file(Path::new(path), OFlag::O_RDONLY).unwrap_err();
+            let error = proc
+                .open_file(Path::new(path), OFlag::O_RDONLY)
+                .unwrap_err();
             let errno = error.downcast_ref::<Errno>().copied();
-            assert!(matches!(errno, Some(Errno::ELOOP | Errno::EXDEV)), "{path}: {error:#}");
+            assert!(
+                matches!(errno, Some(Errno::ELOOP | Errno::EXDEV)),
+                "{path}: {error:#}"
+            );
         }
     }
 
@@ -167,6 +185,68 @@ mod tests {
         proc.write_self("comm", b"rootfs-test").unwrap();
         let error = proc.write_self("no-such-file", b"x").unwrap_err();
         let text = format!("{error:#}");
-        assert!(text.starts_with("open `/proc/") && text.ends_with("(os error 2)") || text.contains("ENOENT"), "{text}");
+        assert!(
+            text.starts_with("open `/proc/") && text.ends_with("(os error 2)")
+                || text.contains("ENOENT"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_private_handle_writes_labels_and_sysctls() {
+        if !is_root("a_private_handle_writes_labels_and_sysctls") {
+            return;
+        }
+        in_child(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID, || {
+            nix::sys::prctl::set_dumpable(false)?;
+            let proc = ProcHandle::open(Scope::Processes)?;
+            assert_eq!(proc.own_dir()?, Path::new("1"));
+            proc.write_self("oom_score_adj", b"500")?;
+            assert!(
+                proc.write_sysctl("net/ipv4/ip_forward", "1").is_err(),
+                "subset=pid"
+            );
+            let all = ProcHandle::open(Scope::Everything)?;
+            all.write_sysctl("net/ipv4/ip_forward", "1")?;
+            assert!(all.write_sysctl("../1/comm", "x").is_err());
+            let file = all.open_file(Path::new("sys/net/ipv4/ip_forward"), OFlag::O_RDONLY)?;
+            let mut byte = [0];
+            nix::unistd::read(&file, &mut byte)?;
+            assert_eq!(byte, *b"1");
+            Ok(String::new())
+        })
+        .unwrap();
+    }
+
+    /// P6: with something mounted in the host's /proc a user namespace gets no procfs of its own.
+    #[test]
+    fn a_covered_proc_is_still_of_use() {
+        if !is_root("a_covered_proc_is_still_of_use") {
+            return;
+        }
+        let user = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
+        let got = in_child(CloneFlags::CLONE_NEWNS, || {
+            let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+            let target = nix::fcntl::open("/proc/sys", flags, Mode::empty())?;
+            let cover = clone_tree(AT_FDCWD, Path::new("/sys/kernel"), Depth::Top)?;
+            crate::sys::mount::attach(cover.as_fd(), target.as_fd())?;
+            in_child(user, || {
+                assert_eq!(fresh(Scope::Everything).err(), Some(Errno::EPERM));
+                let proc = ProcHandle::open(Scope::Processes)?;
+                // E2: else the file belongs to the root of the host.
+                nix::sys::prctl::set_dumpable(true)?;
+                proc.write_self("oom_score_adj", b"500")?;
+                let proc = ProcHandle::open(Scope::Everything)?;
+                let error = proc.write_sysctl("kernel/domainname", "x").unwrap_err();
+                assert_eq!(
+                    error.downcast_ref::<Errno>(),
+                    Some(&Errno::EXDEV),
+                    "{error:#}"
+                );
+                Ok(String::new())
+            })
+            .map_err(anyhow::Error::msg)
+        });
+        assert_eq!(got.as_deref(), Ok(""));
     }
 }

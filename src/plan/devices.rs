@@ -83,7 +83,10 @@ fn convert(label: &str, device: &oci::LinuxDevice) -> Result<Node> {
         oci::LinuxDeviceType::A => bail!("{label}.type: `a` is no type of a device node"),
     };
     if !device.path().is_absolute() {
-        bail!("{label}.path: `{}` is not absolute", device.path().display());
+        bail!(
+            "{label}.path: `{}` is not absolute",
+            device.path().display()
+        );
     }
     let path = clean(device.path());
     if path == Path::new("/") || path.starts_with("/proc") || path.starts_with("/sys") {
@@ -101,7 +104,9 @@ fn convert(label: &str, device: &oci::LinuxDevice) -> Result<Node> {
         bail!("{label}.major: major and minor are needed for a device of type {}", device.typ().as_str());
     }
     // Engines copy st_mode whole, with the bits of the type.
-    let mode = device.file_mode().map_or(0o666, |mode| mode & !libc::S_IFMT);
+    let mode = device
+        .file_mode()
+        .map_or(0o666, |mode| mode & !libc::S_IFMT);
     if mode & !0o7777 != 0 {
         bail!("{label}.fileMode: {mode:#o} has more than permission bits");
     }
@@ -109,7 +114,16 @@ fn convert(label: &str, device: &oci::LinuxDevice) -> Result<Node> {
     if uid == u32::MAX || gid == u32::MAX {
         bail!("{label}: {} is not a valid owner", u32::MAX);
     }
-    Ok(Node { label: label.to_owned(), path, kind, major, minor, mode, uid, gid })
+    Ok(Node {
+        label: label.to_owned(),
+        path,
+        kind,
+        major,
+        minor,
+        mode,
+        uid,
+        gid,
+    })
 }
 
 fn number(label: &str, name: &str, value: i64, max: u64) -> Result<u64> {
@@ -132,10 +146,14 @@ mod tests {
     fn defaults_give_way_to_requests() {
         let nodes = of("[]").unwrap();
         assert_eq!(nodes.len(), 6);
-        let json = r#"[{"path":"/dev/./tty","type":"c","major":5,"minor":0,"fileMode":8592,"gid":5}]"#;
+        let json =
+            r#"[{"path":"/dev/./tty","type":"c","major":5,"minor":0,"fileMode":8592,"gid":5}]"#;
         let nodes = of(json).unwrap();
         assert_eq!(nodes.len(), 6);
-        let tty = nodes.iter().find(|node| node.path == Path::new("/dev/tty")).unwrap();
+        let tty = nodes
+            .iter()
+            .find(|node| node.path == Path::new("/dev/tty"))
+            .unwrap();
         assert_eq!((tty.mode, tty.gid), (0o620, 5));
     }
 
@@ -145,11 +163,26 @@ mod tests {
             (r#"{"path":"/dev/x","type":"a"}"#, "linux.devices[0].type"),
             (r#"{"path":"dev/x","type":"c"}"#, "linux.devices[0].path"),
             (r#"{"path":"/proc/x","type":"c"}"#, "linux.devices[0].path"),
-            (r#"{"path":"/sys/../sys/x","type":"c"}"#, "linux.devices[0].path"),
-            (r#"{"path":"/dev/x","type":"b","major":-1}"#, "linux.devices[0].major"),
-            (r#"{"path":"/dev/x","type":"b","minor":1048576}"#, "linux.devices[0].minor"),
-            (r#"{"path":"/dev/x","type":"b","uid":4294967295}"#, "linux.devices[0]"),
-            (r#"{"path":"/dev/x","type":"b","fileMode":131072}"#, "linux.devices[0].fileMode"),
+            (
+                r#"{"path":"/sys/../sys/x","type":"c"}"#,
+                "linux.devices[0].path",
+            ),
+            (
+                r#"{"path":"/dev/x","type":"b","major":-1}"#,
+                "linux.devices[0].major",
+            ),
+            (
+                r#"{"path":"/dev/x","type":"b","minor":1048576}"#,
+                "linux.devices[0].minor",
+            ),
+            (
+                r#"{"path":"/dev/x","type":"b","uid":4294967295}"#,
+                "linux.devices[0]",
+            ),
+            (
+                r#"{"path":"/dev/x","type":"b","fileMode":131072}"#,
+                "linux.devices[0].fileMode",
+            ),
         ];
         for (json, place) in cases {
             let error = of(&format!("[{json}]")).unwrap_err().to_string();

@@ -109,13 +109,12 @@ pub(crate) fn parse<'a>(at: &str, options: impl Iterator<Item = &'a str>) -> Res
     let mut out = Parsed::default();
     for word in options {
         match word {
-            "" | "defaults" => {}
+            // `silent` and `loud` change what a failing mount writes to the kernel log; fsopen(2) never writes there.
+            "" | "defaults" | "silent" | "loud" => {}
             "bind" => out.bind = Some(out.bind.unwrap_or(false)),
             "rbind" => out.bind = Some(true),
             "remount" => out.remount = true,
             "tmpcopyup" => out.copy_up = true,
-            // What these change is what a failing mount writes to the kernel log; fsopen(2) never writes there.
-            "silent" | "loud" => {}
             "sync" | "async" | "dirsync" | "lazytime" | "nolazytime" | "mand" | "nomand" => {
                 out.superblock.push(word.to_owned());
             }
@@ -160,31 +159,76 @@ mod tests {
     #[test]
     fn later_words_win() {
         let got = of(&["ro", "nosuid", "rw", "dev", "nodev"]).top;
-        assert_eq!(got, Change { set: MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, clear: MOUNT_ATTR_RDONLY });
+        assert_eq!(
+            got,
+            Change {
+                set: MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+                clear: MOUNT_ATTR_RDONLY
+            }
+        );
     }
 
     #[test]
     fn access_time_is_one_field() {
         let got = of(&["noatime", "strictatime"]).top;
-        assert_eq!(got, Change { set: MOUNT_ATTR_STRICTATIME, clear: ATIME_MODES });
-        assert_eq!(of(&["noatime", "atime"]).top, Change { set: 0, clear: ATIME_MODES });
-        assert_eq!(of(&["noatime", "nostrictatime"]).top.set, MOUNT_ATTR_NOATIME);
-        assert_eq!(of(&["relatime"]).top, Change { set: 0, clear: ATIME_MODES });
+        assert_eq!(
+            got,
+            Change {
+                set: MOUNT_ATTR_STRICTATIME,
+                clear: ATIME_MODES
+            }
+        );
+        assert_eq!(
+            of(&["noatime", "atime"]).top,
+            Change {
+                set: 0,
+                clear: ATIME_MODES
+            }
+        );
+        assert_eq!(
+            of(&["noatime", "nostrictatime"]).top.set,
+            MOUNT_ATTR_NOATIME
+        );
+        assert_eq!(
+            of(&["relatime"]).top,
+            Change {
+                set: 0,
+                clear: ATIME_MODES
+            }
+        );
     }
 
     #[test]
     fn every_recursive_word_is_known() {
         let words = [
-            "rro", "rrw", "rnosuid", "rsuid", "rnodev", "rdev", "rnoexec", "rexec", "rnodiratime",
-            "rdiratime", "rrelatime", "rnorelatime", "rnoatime", "ratime", "rstrictatime",
-            "rnostrictatime", "rnosymfollow", "rsymfollow",
+            "rro",
+            "rrw",
+            "rnosuid",
+            "rsuid",
+            "rnodev",
+            "rdev",
+            "rnoexec",
+            "rexec",
+            "rnodiratime",
+            "rdiratime",
+            "rrelatime",
+            "rnorelatime",
+            "rnoatime",
+            "ratime",
+            "rstrictatime",
+            "rnostrictatime",
+            "rnosymfollow",
+            "rsymfollow",
         ];
         for word in words {
             let got = of(&[word]);
             assert!(got.data.is_empty() && got.propagation.is_empty(), "{word}");
             assert_eq!(got.top, Change::default(), "{word}");
         }
-        assert_eq!(of(&["rro", "rnosuid"]).tree.set, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID);
+        assert_eq!(
+            of(&["rro", "rnosuid"]).tree.set,
+            MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID
+        );
     }
 
     #[test]
@@ -198,14 +242,25 @@ mod tests {
         ];
         let expected = expected.map(|(kind, recursive)| Propagation { kind, recursive });
         assert_eq!(got, expected);
-        assert_eq!(of(&["runbindable", "unbindable", "rslave", "shared"]).propagation.len(), 4);
+        assert_eq!(
+            of(&["runbindable", "unbindable", "rslave", "shared"])
+                .propagation
+                .len(),
+            4
+        );
         assert!(root_propagation("rshared").is_ok());
         assert!(root_propagation("share").is_err());
     }
 
     #[test]
     fn the_rest_is_data() {
-        let got = of(&["rbind", "mode=0755", "newinstance", "sync", "context=\"a:b,c\""]);
+        let got = of(&[
+            "rbind",
+            "mode=0755",
+            "newinstance",
+            "sync",
+            "context=\"a:b,c\"",
+        ]);
         assert_eq!(got.bind, Some(true));
         assert_eq!(got.superblock, ["sync"]);
         let data = [
@@ -219,9 +274,20 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        for word in ["idmap", "ridmap", "copy-symlink", "src-nofollow", "dest-nofollow"] {
-            let error = parse("mounts[7]", [word].into_iter()).unwrap_err().to_string();
-            assert!(error.starts_with("mounts[7].options: ") && error.contains(word), "{error}");
+        for word in [
+            "idmap",
+            "ridmap",
+            "copy-symlink",
+            "src-nofollow",
+            "dest-nofollow",
+        ] {
+            let error = parse("mounts[7]", [word].into_iter())
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.starts_with("mounts[7].options: ") && error.contains(word),
+                "{error}"
+            );
         }
     }
 }

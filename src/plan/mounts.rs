@@ -41,7 +41,10 @@ pub(crate) struct MountOp {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MountKind {
-    Bind { source: PathBuf, recursive: bool },
+    Bind {
+        source: PathBuf,
+        recursive: bool,
+    },
     /// Only new attributes for what is already mounted at the destination.
     Remount,
     /// The container's view of its cgroups; which one, [`CgroupMounts`] tells.
@@ -72,8 +75,12 @@ pub(crate) enum Special {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CgroupMounts {
     /// `path`: the container's cgroup in the host's cgroup2 mount, absolute.
-    V2 { path: PathBuf },
-    V1 { hierarchies: Vec<V1Hierarchy> },
+    V2 {
+        path: PathBuf,
+    },
+    V1 {
+        hierarchies: Vec<V1Hierarchy>,
+    },
     /// None that the container may see (rootless without delegation): an empty read-only directory (G3).
     Unavailable,
 }
@@ -147,7 +154,10 @@ fn convert(index: usize, mount: &oci::Mount, context: &Facts<'_>) -> Result<Moun
     }
     let destination = clean(mount.destination());
     if destination == Path::new("/") {
-        bail!("{at}.destination: `{}` is the root of the container", mount.destination().display());
+        bail!(
+            "{at}.destination: `{}` is the root of the container",
+            mount.destination().display()
+        );
     }
     let words = mount.options().iter().flatten().map(String::as_str);
     let parsed = mount_options::parse(&at, words)?;
@@ -155,8 +165,19 @@ fn convert(index: usize, mount: &oci::Mount, context: &Facts<'_>) -> Result<Moun
     let kind = kind(&at, fstype, mount, &parsed, context)?;
     check_proc(&at, &destination, &kind)?;
     let (top, tree) = (parsed.top, parsed.tree);
-    let top = if matches!(kind, MountKind::Bind { .. }) { bind_change(top) } else { top };
-    Ok(MountOp { index, destination, kind, top, tree, propagation: parsed.propagation })
+    let top = if matches!(kind, MountKind::Bind { .. }) {
+        bind_change(top)
+    } else {
+        top
+    };
+    Ok(MountOp {
+        index,
+        destination,
+        kind,
+        top,
+        tree,
+        propagation: parsed.propagation,
+    })
 }
 
 /// A bind mount that the runtime adds to those of the config; `options` in the words of config.json.
@@ -227,20 +248,20 @@ fn no_data(at: &str, what: &str, parsed: &Parsed) -> Result<()> {
     Ok(())
 }
 
-fn file_system(
-    fstype: &str,
-    mount: &oci::Mount,
-    parsed: &Parsed,
-    context: &Facts<'_>,
-) -> FsMount {
+fn file_system(fstype: &str, mount: &oci::Mount, parsed: &Parsed, context: &Facts<'_>) -> FsMount {
     let special = match fstype {
         "proc" => Special::Proc,
         "sysfs" => Special::Sysfs,
-        "tmpfs" => Special::Tmpfs { copy_up: parsed.copy_up },
+        "tmpfs" => Special::Tmpfs {
+            copy_up: parsed.copy_up,
+        },
         _ => Special::None,
     };
-    let mut data: Vec<(String, Option<String>)> =
-        parsed.superblock.iter().map(|word| (word.clone(), None)).collect();
+    let mut data: Vec<(String, Option<String>)> = parsed
+        .superblock
+        .iter()
+        .map(|word| (word.clone(), None))
+        .collect();
     // A superblock of its own is read-only as a whole (no journal replay). Not the ones shared by a namespace: the
     // attribute of the mount is enough there and leaves other mounts of the same file system alone.
     if parsed.top.set & libc::MOUNT_ATTR_RDONLY != 0
@@ -259,8 +280,16 @@ fn file_system(
     {
         data.push(("context".to_owned(), Some(label.to_owned())));
     }
-    let source = mount.source().as_ref().map(|source| source.clone().into_os_string());
-    FsMount { special, fstype: fstype.to_owned(), source, data }
+    let source = mount
+        .source()
+        .as_ref()
+        .map(|source| source.clone().into_os_string());
+    FsMount {
+        special,
+        fstype: fstype.to_owned(),
+        source,
+        data,
+    }
 }
 
 /// `gid=5`, which every default config has, is refused by the kernel where the group is not mapped: then the
@@ -269,7 +298,8 @@ fn group_exists(gids: Option<&[(u32, u32)]>, gid: Option<&str>) -> bool {
     let (Some(gids), Some(Ok(gid))) = (gids, gid.map(str::parse::<u32>)) else {
         return true;
     };
-    gids.iter().any(|&(first, count)| gid.checked_sub(first).is_some_and(|offset| offset < count))
+    gids.iter()
+        .any(|&(first, count)| gid.checked_sub(first).is_some_and(|offset| offset < count))
 }
 
 /// P5: /proc is a fresh procfs or, as `rootfs/mount.rs` verifies, the root of another; below it only known files.
@@ -298,7 +328,11 @@ mod tests {
 
     fn one_in(json: &str, gids: Option<&[(u32, u32)]>) -> Result<MountOp> {
         let mount: oci::Mount = serde_json::from_str(json).unwrap();
-        let context = Facts { bundle: Path::new("/bundle"), mount_label: None, gids };
+        let context = Facts {
+            bundle: Path::new("/bundle"),
+            mount_label: None,
+            gids,
+        };
         convert(2, &mount, &context)
     }
 
@@ -320,12 +354,25 @@ mod tests {
     fn binds() {
         let got = one(r#"{"destination":"v","source":"vol","options":["rbind","rw","rprivate"]}"#);
         let got = got.unwrap();
-        let kind = MountKind::Bind { source: "/bundle/vol".into(), recursive: true };
-        assert_eq!((got.kind, got.destination.as_path()), (kind, Path::new("/v")));
+        let kind = MountKind::Bind {
+            source: "/bundle/vol".into(),
+            recursive: true,
+        };
+        assert_eq!(
+            (got.kind, got.destination.as_path()),
+            (kind, Path::new("/v"))
+        );
         assert_eq!(got.top, Change::default());
-        let got = one(r#"{"destination":"/v","type":"bind","source":"/s","options":["rw","nodev"]}"#);
+        let got =
+            one(r#"{"destination":"/v","type":"bind","source":"/s","options":["rw","nodev"]}"#);
         let got = got.unwrap();
-        assert_eq!(got.kind, MountKind::Bind { source: "/s".into(), recursive: false });
+        assert_eq!(
+            got.kind,
+            MountKind::Bind {
+                source: "/s".into(),
+                recursive: false
+            }
+        );
         assert_eq!(got.top.clear, libc::MOUNT_ATTR_RDONLY);
         assert!(error(r#"{"destination":"/v","type":"bind"}"#).contains("mounts[2].source"));
     }
@@ -350,7 +397,12 @@ mod tests {
             let json = format!(r#"{{"destination":"{bad}","type":"tmpfs"}}"#);
             assert!(error(&json).contains("`proc`"), "{bad}");
         }
-        for bad in ["/proc/net/dev", "/proc/self/attr", "/proc/sys", "//proc/sys/kernel/../kernel"] {
+        for bad in [
+            "/proc/net/dev",
+            "/proc/self/attr",
+            "/proc/sys",
+            "//proc/sys/kernel/../kernel",
+        ] {
             let json = format!(r#"{{"destination":"{bad}","source":"/u","options":["bind"]}}"#);
             assert!(error(&json).contains("inside `/proc`"), "{bad}");
         }
@@ -359,7 +411,8 @@ mod tests {
 
     #[test]
     fn a_group_that_is_not_mapped_is_left_out_of_devpts() {
-        let json = r#"{"destination":"/dev/pts","type":"devpts","options":["newinstance","gid=5"]}"#;
+        let json =
+            r#"{"destination":"/dev/pts","type":"devpts","options":["newinstance","gid=5"]}"#;
         let data = |gids: Option<&[(u32, u32)]>| match one_in(json, gids).unwrap().kind {
             MountKind::Fs(fs) => fs.data.len(),
             other => panic!("{other:?}"),

@@ -75,19 +75,24 @@ pub(crate) fn plan(spec: &oci::Spec, bundle: &Path) -> Result<RootfsPlan> {
         .and_then(|linux| linux.mount_label().clone())
         .filter(|label| !label.is_empty());
     let gids = container_gids(linux, namespaces);
-    let context =
-        Facts { bundle, mount_label: mount_label.as_deref(), gids: gids.as_deref() };
+    let context = Facts {
+        bundle,
+        mount_label: mount_label.as_deref(),
+        gids: gids.as_deref(),
+    };
     let mounts = mounts::plan(spec.mounts().as_deref().unwrap_or_default(), &context)?;
     let propagation = linux
         .and_then(|linux| linux.rootfs_propagation().as_deref())
         .filter(|word| !word.is_empty())
         .map(mount_options::root_propagation)
         .transpose()?;
-    let requested = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+    let requested = linux
+        .and_then(|linux| linux.devices().as_deref())
+        .unwrap_or_default();
     let nodes = devices::plan(requested)?;
-    let bound_dev = mounts.iter().any(|op| {
-        op.destination == Path::new("/dev") && matches!(op.kind, MountKind::Bind { .. })
-    });
+    let bound_dev = mounts
+        .iter()
+        .any(|op| op.destination == Path::new("/dev") && matches!(op.kind, MountKind::Bind { .. }));
     let plan = RootfsPlan {
         overlay: overlay(spec, bundle, &path)?,
         root: path,
@@ -96,8 +101,14 @@ pub(crate) fn plan(spec: &oci::Spec, bundle: &Path) -> Result<RootfsPlan> {
         namespaces,
         mounts,
         nodes: (!bound_dev).then_some(nodes),
-        masked: paths("linux.maskedPaths", linux.and_then(|l| l.masked_paths().as_deref()))?,
-        read_only: paths("linux.readonlyPaths", linux.and_then(|l| l.readonly_paths().as_deref()))?,
+        masked: paths(
+            "linux.maskedPaths",
+            linux.and_then(|l| l.masked_paths().as_deref()),
+        )?,
+        read_only: paths(
+            "linux.readonlyPaths",
+            linux.and_then(|l| l.readonly_paths().as_deref()),
+        )?,
         mount_label,
     };
     check_namespace(&plan)?;
@@ -117,14 +128,23 @@ impl RootfsPlan {
 }
 
 fn namespaces(linux: Option<&oci::Linux>) -> Namespaces {
-    let list = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let list = linux
+        .and_then(|linux| linux.namespaces().as_deref())
+        .unwrap_or_default();
     let has = |typ: Type| list.iter().any(|namespace| namespace.typ() == typ);
     let own_mounts = list.iter().any(|namespace| {
-        let joined = namespace.path().as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+        let joined = namespace
+            .path()
+            .as_ref()
+            .is_some_and(|path| !path.as_os_str().is_empty());
         namespace.typ() == Type::Mount && !joined
     });
     Namespaces {
-        mount: if own_mounts { MountNamespace::New } else { MountNamespace::Foreign },
+        mount: if own_mounts {
+            MountNamespace::New
+        } else {
+            MountNamespace::Foreign
+        },
         user: has(Type::User),
         pid: has(Type::Pid),
         cgroup: has(Type::Cgroup),
@@ -140,7 +160,12 @@ fn container_gids(linux: Option<&oci::Linux>, namespaces: Namespaces) -> Option<
     if mappings.is_empty() {
         return None;
     }
-    Some(mappings.iter().map(|map| (map.container_id(), map.size())).collect())
+    Some(
+        mappings
+            .iter()
+            .map(|map| (map.container_id(), map.size()))
+            .collect(),
+    )
 }
 
 fn paths(at: &str, list: Option<&[String]>) -> Result<Vec<PathBuf>> {
@@ -157,7 +182,9 @@ fn paths(at: &str, list: Option<&[String]>) -> Result<Vec<PathBuf>> {
 fn overlay(spec: &oci::Spec, bundle: &Path, root: &Path) -> Result<Option<Overlay>> {
     let get = |name: &str| {
         let annotations = spec.annotations().as_ref()?;
-        annotations.get(&format!("{OVERLAY}{name}")).map(String::as_str)
+        annotations
+            .get(&format!("{OVERLAY}{name}"))
+            .map(String::as_str)
     };
     let (lower, upper, work) = (get("lower"), get("upper"), get("work"));
     if lower.is_none() && upper.is_none() && work.is_none() {
@@ -174,9 +201,10 @@ fn overlay(spec: &oci::Spec, bundle: &Path, root: &Path) -> Result<Option<Overla
     };
     let upper = match (upper, work) {
         (None, None) => None,
-        (Some(upper), Some(work)) if !upper.is_empty() && !work.is_empty() => {
-            Some(Upper { upper: bundle.join(upper), work: bundle.join(work) })
-        }
+        (Some(upper), Some(work)) if !upper.is_empty() && !work.is_empty() => Some(Upper {
+            upper: bundle.join(upper),
+            work: bundle.join(work),
+        }),
         _ => bail!("annotations: `{OVERLAY}upper` and `{OVERLAY}work` are needed together"),
     };
     Ok(Some(Overlay { lowers, upper }))
@@ -242,13 +270,25 @@ pub(crate) mod tests {
         let lower = r#""org.rundlet.rootfs.overlay.lower":"top:/abs/base""#;
         let got = of(&note(lower)).unwrap().overlay.unwrap();
         let lowers = ["/bundle/top", "/abs/base"].map(PathBuf::from).to_vec();
-        assert_eq!(got, Overlay { lowers, upper: None });
-        let dirs = r#""org.rundlet.rootfs.overlay.upper":"u","org.rundlet.rootfs.overlay.work":"w""#;
+        assert_eq!(
+            got,
+            Overlay {
+                lowers,
+                upper: None
+            }
+        );
+        let dirs =
+            r#""org.rundlet.rootfs.overlay.upper":"u","org.rundlet.rootfs.overlay.work":"w""#;
         let got = of(&note(dirs)).unwrap().overlay.unwrap();
         assert_eq!(got.lowers, [Path::new("/bundle/rootfs")]);
         assert_eq!(got.upper.unwrap().work, Path::new("/bundle/w"));
         let half = r#""org.rundlet.rootfs.overlay.upper":"u""#;
-        assert!(of(&note(half)).unwrap_err().to_string().contains("together"));
+        assert!(
+            of(&note(half))
+                .unwrap_err()
+                .to_string()
+                .contains("together")
+        );
         let hole = r#""org.rundlet.rootfs.overlay.lower":"a::b""#;
         assert!(of(&note(hole)).is_err());
     }
@@ -259,10 +299,34 @@ pub(crate) mod tests {
         assert!(of(&with(ROOT, none, "")).is_ok());
         let joined = r#"{"namespaces":[{"type":"mount","path":"/proc/1/ns/mnt"}]"#;
         let cases = [
-            (with(r#"{"path":"r","readonly":true}"#, none, ""), "root.readonly"),
-            (with(ROOT, none, r#","mounts":[{"destination":"/p","type":"tmpfs"}]"#), "mounts"),
-            (with(ROOT, &format!(r#"{joined},"maskedPaths":["/proc/kcore"]}}"#), ""), "linux.maskedPaths"),
-            (with(ROOT, &format!(r#"{joined},"rootfsPropagation":"private"}}"#), ""), "linux.rootfsPropagation"),
+            (
+                with(r#"{"path":"r","readonly":true}"#, none, ""),
+                "root.readonly",
+            ),
+            (
+                with(
+                    ROOT,
+                    none,
+                    r#","mounts":[{"destination":"/p","type":"tmpfs"}]"#,
+                ),
+                "mounts",
+            ),
+            (
+                with(
+                    ROOT,
+                    &format!(r#"{joined},"maskedPaths":["/proc/kcore"]}}"#),
+                    "",
+                ),
+                "linux.maskedPaths",
+            ),
+            (
+                with(
+                    ROOT,
+                    &format!(r#"{joined},"rootfsPropagation":"private"}}"#),
+                    "",
+                ),
+                "linux.rootfsPropagation",
+            ),
         ];
         for (json, field) in cases {
             let error = of(&json).unwrap_err().to_string();
@@ -272,7 +336,8 @@ pub(crate) mod tests {
 
     #[test]
     fn relative_masks_are_refused() {
-        let linux = r#"{"namespaces":[{"type":"mount"}],"maskedPaths":["/proc/kcore","proc/keys"]}"#;
+        let linux =
+            r#"{"namespaces":[{"type":"mount"}],"maskedPaths":["/proc/kcore","proc/keys"]}"#;
         let error = of(&with(ROOT, linux, "")).unwrap_err().to_string();
         assert!(error.starts_with("linux.maskedPaths[1]"), "{error}");
     }

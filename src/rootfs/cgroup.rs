@@ -55,13 +55,18 @@ fn view(
     }
     let tree = clone_tree(AT_FDCWD, path, Depth::Top)
         .with_context(|| format!("open cgroup `{}`", path.display()))?;
-    let attr = Attr { set: attrs, propagation: libc::MS_PRIVATE, ..Attr::default() };
+    let attr = Attr {
+        set: attrs,
+        propagation: libc::MS_PRIVATE,
+        ..Attr::default()
+    };
     set_attr(tree.as_fd(), Depth::Top, attr).context("set attributes of the cgroup mount")?;
     Ok(tree)
 }
 
 fn fresh(fstype: &str, options: &str, attrs: u64) -> Result<OwnedFd> {
-    let context = FsContext::open(fstype).with_context(|| format!("file system type `{fstype}`"))?;
+    let context =
+        FsContext::open(fstype).with_context(|| format!("file system type `{fstype}`"))?;
     mount::set(&context, "source", Some(OsStr::new("cgroup")))?;
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
@@ -90,7 +95,10 @@ fn v1(
     }
     mount::apply(base.as_fd(), op, Change::default())?;
     if op.top.set & libc::MOUNT_ATTR_RDONLY != 0 {
-        let attr = Attr { set: libc::MOUNT_ATTR_RDONLY, ..Attr::default() };
+        let attr = Attr {
+            set: libc::MOUNT_ATTR_RDONLY,
+            ..Attr::default()
+        };
         set_attr(base.as_fd(), Depth::Top, attr).context("make it read-only")?;
     }
     Ok(())

@@ -29,8 +29,7 @@ fn copy_entries(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Resul
         bail!("more than {MAX_DEPTH} directories below each other");
     }
     for name in names(from)? {
-        copy_entry(from, to, &name, depth)
-            .with_context(|| format!("copy `{}`", name.display()))?;
+        copy_entry(from, to, &name, depth).with_context(|| format!("copy `{}`", name.display()))?;
     }
     Ok(())
 }
@@ -56,8 +55,7 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &OsStr, depth: usi
     match kind {
         SFlag::S_IFDIR => {
             mkdirat(to, name, Mode::S_IRWXU).context("mkdir")?;
-            let flags =
-                OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let made = openat(to, name, flags, Mode::empty()).context("open the copy")?;
             copy_entries(source.as_fd(), made.as_fd(), depth - 1)?;
             set_all(&made, &stat)
@@ -66,13 +64,19 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &OsStr, depth: usi
         SFlag::S_IFLNK => {
             let target = readlinkat(&source, "").context("readlink")?;
             symlinkat(target.as_os_str(), to, name).context("symlink")?;
-            set_owner(inroot::entry(to, name).context("open the copy")?.as_fd(), &stat)
+            set_owner(
+                inroot::entry(to, name).context("open the copy")?.as_fd(),
+                &stat,
+            )
         }
         // Devices, fifos, sockets: the umask is 0, so the mode is exact.
         _ => {
             let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
             mknodat(to, name, kind, mode, stat.st_rdev).context("mknod")?;
-            set_owner(inroot::entry(to, name).context("open the copy")?.as_fd(), &stat)
+            set_owner(
+                inroot::entry(to, name).context("open the copy")?.as_fd(),
+                &stat,
+            )
         }
     }
 }

@@ -141,7 +141,10 @@ pub(super) fn host_node(node: &Node) -> Result<OwnedFd> {
         if !is_same(node, &stat) {
             bail!("the host's is not the device {}:{}", node.major, node.minor);
         }
-        let private = Attr { propagation: libc::MS_PRIVATE, ..Attr::default() };
+        let private = Attr {
+            propagation: libc::MS_PRIVATE,
+            ..Attr::default()
+        };
         set_attr(tree.as_fd(), Depth::Top, private).context("detach it from the host")?;
         Ok(tree)
     };

@@ -16,12 +16,16 @@ use crate::sys::mount::{Attr, Depth, FsContext, attach, clone_tree, set_attr};
 
 /// The HOST's null device as a detached mount, verified (K1): never one of the container.
 pub(super) fn null_device() -> Result<OwnedFd> {
-    let tree = clone_tree(AT_FDCWD, Path::new("/dev/null"), Depth::Top).context("open `/dev/null`")?;
+    let tree =
+        clone_tree(AT_FDCWD, Path::new("/dev/null"), Depth::Top).context("open `/dev/null`")?;
     let stat = fstat(&tree).context("look at `/dev/null`")?;
     if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != makedev(1, 3) {
         bail!("`/dev/null` of the host is not the null device");
     }
-    let private = Attr { propagation: libc::MS_PRIVATE, ..Attr::default() };
+    let private = Attr {
+        propagation: libc::MS_PRIVATE,
+        ..Attr::default()
+    };
     set_attr(tree.as_fd(), Depth::Top, private).context("detach `/dev/null` from the host")?;
     Ok(tree)
 }
@@ -67,7 +71,10 @@ pub(super) struct Masks<'a> {
 
 impl<'a> Masks<'a> {
     pub(super) fn new(null: Option<BorrowedFd<'a>>) -> Self {
-        Self { null: null.map(Stamp::New), directory: None }
+        Self {
+            null: null.map(Stamp::New),
+            directory: None,
+        }
     }
 
     /// Covers `path`. Only that it does not exist, which the lookup of the target says, is no error (K2).
@@ -97,7 +104,10 @@ pub(super) fn make_read_only(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
         return Ok(());
     };
     let tree = clone_tree(target.as_fd(), Path::new(""), Depth::Recursive).context("bind it")?;
-    let attr = Attr { set: libc::MOUNT_ATTR_RDONLY, ..Attr::default() };
+    let attr = Attr {
+        set: libc::MOUNT_ATTR_RDONLY,
+        ..Attr::default()
+    };
     set_attr(tree.as_fd(), Depth::Top, attr).context("make it read-only")?;
     attach(tree.as_fd(), target.as_fd()).context("attach it")
 }

@@ -70,10 +70,16 @@ pub(crate) fn prepare(
     cgroups: Option<&CgroupMounts>,
 ) -> Result<Root> {
     let _umask = ZeroUmask::new();
-    let mut root = Root { fd: open_root(plan)?, read_only_later: Vec::new(), null: None };
+    let mut root = Root {
+        fd: open_root(plan)?,
+        read_only_later: Vec::new(),
+        null: None,
+    };
     for op in &plan.mounts {
         let later = mount::carry_out(op, plan, root.fd.as_fd(), &mut sources, cgroups)
-            .with_context(|| format!("mounts[{}]: mount `{}`", op.index, op.destination.display()))?;
+            .with_context(|| {
+                format!("mounts[{}]: mount `{}`", op.index, op.destination.display())
+            })?;
         root.read_only_later.extend(later);
     }
     if let Some(nodes) = &plan.nodes {
@@ -121,7 +127,10 @@ impl Root {
         if let Some(propagation) = plan.propagation {
             pivot::set_root_propagation(self.fd(), propagation)?;
         }
-        let read_only = Attr { set: libc::MOUNT_ATTR_RDONLY, ..Attr::default() };
+        let read_only = Attr {
+            set: libc::MOUNT_ATTR_RDONLY,
+            ..Attr::default()
+        };
         for mount in &self.read_only_later {
             set_attr(mount.as_fd(), Depth::Top, read_only).context("make a tmpfs read-only")?;
         }

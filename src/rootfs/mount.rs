@@ -14,7 +14,9 @@ use super::sources::Sources;
 use super::{DIR_MODE, FILE_MODE, cgroup, copy_up, overlay};
 use crate::fs::inroot::{self, Links};
 use crate::fs::procfs;
-use crate::plan::mounts::{CgroupMounts, Change, FsMount, MountKind, MountOp, Propagation, Special};
+use crate::plan::mounts::{
+    CgroupMounts, Change, FsMount, MountKind, MountOp, Propagation, Special,
+};
 use crate::plan::rootfs::{Namespaces, RootfsPlan};
 use crate::sys::mount::{
     Attr, Depth, FsContext, MAX_STRING, attach, clone_tree, is_mount_root, set_attr,
@@ -59,7 +61,11 @@ pub(super) fn clone_source(
     recursive: bool,
     crossing: Crossing,
 ) -> Result<OwnedFd> {
-    let depth = if recursive { Depth::Recursive } else { Depth::Top };
+    let depth = if recursive {
+        Depth::Recursive
+    } else {
+        Depth::Top
+    };
     let tree = clone_tree(AT_FDCWD, source, depth).context("open")?;
     if op.destination == Path::new("/proc")
         && !procfs::is_proc_root(tree.as_fd()).context("look at the source")?
@@ -68,7 +74,10 @@ pub(super) fn clone_source(
     }
     if crossing == Crossing::UserNamespace {
         // As the kernel does when it copies a mount namespace for another user: nothing flows back to the host.
-        let slave = Attr { propagation: libc::MS_SLAVE, ..Attr::default() };
+        let slave = Attr {
+            propagation: libc::MS_SLAVE,
+            ..Attr::default()
+        };
         set_attr(tree.as_fd(), Depth::Recursive, slave).context("make it a slave of the host")?;
     }
     apply(tree.as_fd(), op, op.top)?;
@@ -78,6 +87,11 @@ pub(super) fn clone_source(
 fn bind(op: &MountOp, root: BorrowedFd<'_>, tree: &OwnedFd) -> Result<()> {
     let is_dir = inroot::file_type(tree.as_fd()).context("look at the source")? == SFlag::S_IFDIR;
     let target = target(op, root, is_dir)?;
+    if !is_dir && inroot::file_type(target.as_fd()).context("look at the target")? == SFlag::S_IFDIR
+    {
+        // Known before the kernel is asked to attach it: a mount that fails costs a grace period.
+        return Err(Errno::ENOTDIR).context("the target is a directory and the source is not");
+    }
     attach(tree.as_fd(), target.as_fd()).context("attach")
 }
 
@@ -98,15 +112,24 @@ pub(super) fn apply(mount: BorrowedFd<'_>, op: &MountOp, top: Change) -> Result<
         _ => None,
     };
     for (depth, change) in [(Depth::Top, top), (Depth::Recursive, op.tree)] {
-        let propagation = single.filter(|one| depth_of(*one) == depth).map_or(0, |one| one.kind);
-        let attr = Attr { set: change.set, clear: change.clear, propagation };
+        let propagation = single
+            .filter(|one| depth_of(*one) == depth)
+            .map_or(0, |one| one.kind);
+        let attr = Attr {
+            set: change.set,
+            clear: change.clear,
+            propagation,
+        };
         if attr != Attr::default() {
             set_attr(mount, depth, attr).map_err(|errno| attr_error(errno, attr))?;
         }
     }
     if single.is_none() {
         for one in &op.propagation {
-            let attr = Attr { propagation: one.kind, ..Attr::default() };
+            let attr = Attr {
+                propagation: one.kind,
+                ..Attr::default()
+            };
             set_attr(mount, depth_of(*one), attr).context("set the propagation")?;
         }
     }
@@ -114,7 +137,11 @@ pub(super) fn apply(mount: BorrowedFd<'_>, op: &MountOp, top: Change) -> Result<
 }
 
 fn depth_of(propagation: Propagation) -> Depth {
-    if propagation.recursive { Depth::Recursive } else { Depth::Top }
+    if propagation.recursive {
+        Depth::Recursive
+    } else {
+        Depth::Top
+    }
 }
 
 fn attr_error(errno: Errno, attr: Attr) -> Error {
@@ -126,10 +153,15 @@ fn attr_error(errno: Errno, attr: Attr) -> Error {
     Error::new(errno).context(text)
 }
 
-/// /proc and /sys, what is below /proc, and every proc and sysfs must not be reached through a link (P5).
+/// /proc and /sys, what is below /proc, and every proc and sysfs must not be reached through a link (P5). Nor may a
+/// link of the image choose the mount that a remount takes an attribute from.
 fn links(op: &MountOp) -> Links {
-    let kernel = matches!(&op.kind, MountKind::Fs(fs) if matches!(fs.special, Special::Proc | Special::Sysfs));
-    if kernel || op.destination.starts_with("/proc") || op.destination == Path::new("/sys") {
+    let strict = match &op.kind {
+        MountKind::Fs(fs) => matches!(fs.special, Special::Proc | Special::Sysfs),
+        MountKind::Remount => true,
+        MountKind::Bind { .. } | MountKind::Cgroup => false,
+    };
+    if strict || op.destination.starts_with("/proc") || op.destination == Path::new("/sys") {
         Links::Refuse
     } else {
         Links::Follow
@@ -156,8 +188,11 @@ pub(super) fn target(op: &MountOp, root: BorrowedFd<'_>, is_dir: bool) -> Result
 
 fn target_error(op: &MountOp, errno: Errno) -> Error {
     let text = match (errno, links(op)) {
-        (Errno::ELOOP, Links::Refuse) => "the target must be a real directory, not a symbolic link",
+        (Errno::ELOOP, Links::Refuse) => "the target must not be reached through a symbolic link",
         (Errno::ENOTDIR, Links::Refuse) => "the target must be a directory",
+        (Errno::ENOTDIR, Links::Follow) => {
+            "a directory is to be mounted there, and the target is none"
+        }
         (Errno::EROFS, _) => "the target does not exist and cannot be made",
         _ => "open the target",
     };
@@ -201,7 +236,10 @@ fn instead(op: &MountOp, fs: &FsMount, own: Namespaces, error: Error) -> Result<
     // for all of it, above all read-only.
     let tree = clone_tree(AT_FDCWD, Path::new(source), Depth::Recursive)
         .with_context(|| format!("copy the host's `{source}`"))?;
-    let attr = Attr { set: op.top.set, ..Attr::default() };
+    let attr = Attr {
+        set: op.top.set,
+        ..Attr::default()
+    };
     set_attr(tree.as_fd(), Depth::Recursive, attr).context("set attributes")?;
     Ok(tree)
 }
@@ -238,8 +276,8 @@ fn tmpfs(
 
 /// A new file system as a detached mount with these attributes.
 pub(super) fn make(fs: &FsMount, attrs: u64) -> Result<OwnedFd> {
-    let context = FsContext::open(&fs.fstype)
-        .with_context(|| format!("file system type `{}`", fs.fstype))?;
+    let context =
+        FsContext::open(&fs.fstype).with_context(|| format!("file system type `{}`", fs.fstype))?;
     if let Some(source) = &fs.source {
         set(&context, "source", Some(source))?;
     }
@@ -257,8 +295,12 @@ pub(super) fn make(fs: &FsMount, attrs: u64) -> Result<OwnedFd> {
 
 /// Creates the configured file system and mounts it, detached.
 pub(super) fn created(context: &FsContext, attrs: u64) -> Result<OwnedFd> {
-    context.create().map_err(|errno| explained(context, errno).context("create the file system"))?;
-    context.mount(attrs).map_err(|errno| explained(context, errno).context("mount the file system"))
+    context
+        .create()
+        .map_err(|errno| explained(context, errno).context("create the file system"))?;
+    context
+        .mount(attrs)
+        .map_err(|errno| explained(context, errno).context("mount the file system"))
 }
 
 /// One option of a file system.

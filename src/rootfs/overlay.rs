@@ -84,7 +84,10 @@ fn make_directory(tmpfs: &OwnedFd, name: &str, mode: Mode) -> Result<OwnedFd> {
 }
 
 fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>> {
-    paths.iter().map(|path| pivot::open_directory(path)).collect()
+    paths
+        .iter()
+        .map(|path| pivot::open_directory(path))
+        .collect()
 }
 
 /// Whether the value of this option is one or several directories.
@@ -120,7 +123,10 @@ fn split(value: &OsStr) -> Result<Vec<PathBuf>> {
     if layers.iter().any(Vec::is_empty) {
         bail!("an empty layer (data-only layers are not supported in lists this long)");
     }
-    Ok(layers.into_iter().map(|layer| OsString::from_vec(layer).into()).collect())
+    Ok(layers
+        .into_iter()
+        .map(|layer| OsString::from_vec(layer).into())
+        .collect())
 }
 
 /// Layers one by one (kernel 6.13), else in one list of the names that open descriptors have.
@@ -139,7 +145,10 @@ fn set_lower_list(context: &FsContext, lowers: &[OwnedFd]) -> Result<()> {
     let names: Vec<String> = lowers.iter().map(|lower| name_of(lower.as_fd())).collect();
     let list = names.join(":");
     if list.len() > MAX_STRING {
-        bail!("{} layers are too many for this kernel (6.13 and later have no limit)", lowers.len());
+        bail!(
+            "{} layers are too many for this kernel (6.13 and later have no limit)",
+            lowers.len()
+        );
     }
     mount::set(context, "lowerdir", Some(OsStr::new(&list)))
 }

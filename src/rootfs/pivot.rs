@@ -1,7 +1,7 @@
 //! The root mount: propagation before it (security.md M2), attaching it, making it `/` (M3). Called by `mod.rs`.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -26,13 +26,17 @@ pub(crate) enum RootChange {
 }
 
 fn propagate(kind: u64) -> Attr {
-    Attr { propagation: kind, ..Attr::default() }
+    Attr {
+        propagation: kind,
+        ..Attr::default()
+    }
 }
 
 /// A directory of the host by its path, as an O_PATH descriptor.
 pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    nix::fcntl::open(path, flags, Mode::empty()).with_context(|| format!("open `{}`", path.display()))
+    nix::fcntl::open(path, flags, Mode::empty())
+        .with_context(|| format!("open `{}`", path.display()))
 }
 
 fn is_shared(propagation: Option<Propagation>) -> bool {
@@ -42,15 +46,18 @@ fn is_shared(propagation: Option<Propagation>) -> bool {
 /// Cuts the new namespace's mounts off from the host's, as far as the config lets it: before anything is mounted.
 pub(super) fn set_propagation(wanted: Option<Propagation>) -> Result<()> {
     let (depth, kind) = match wanted {
-        Some(Propagation { kind: libc::MS_SHARED, recursive: false }) => {
-            (Depth::Top, libc::MS_SHARED)
-        }
-        Some(Propagation { kind: libc::MS_SHARED, recursive: true }) => {
-            (Depth::Recursive, libc::MS_SHARED)
-        }
-        Some(Propagation { kind: libc::MS_PRIVATE, recursive: true }) => {
-            (Depth::Recursive, libc::MS_PRIVATE)
-        }
+        Some(Propagation {
+            kind: libc::MS_SHARED,
+            recursive: false,
+        }) => (Depth::Top, libc::MS_SHARED),
+        Some(Propagation {
+            kind: libc::MS_SHARED,
+            recursive: true,
+        }) => (Depth::Recursive, libc::MS_SHARED),
+        Some(Propagation {
+            kind: libc::MS_PRIVATE,
+            recursive: true,
+        }) => (Depth::Recursive, libc::MS_PRIVATE),
         // The others are for the root alone, or would keep it from being bound: they are set after the pivot.
         _ => (Depth::Recursive, libc::MS_SLAVE),
     };
@@ -62,7 +69,10 @@ pub(super) fn set_propagation(wanted: Option<Propagation>) -> Result<()> {
 /// `linux.rootfsPropagation` for the container's own `/`. Its submounts have what their own options said.
 pub(super) fn set_root_propagation(root: BorrowedFd<'_>, wanted: Propagation) -> Result<()> {
     let depth = match wanted {
-        Propagation { kind: libc::MS_UNBINDABLE, recursive: true } => Depth::Recursive,
+        Propagation {
+            kind: libc::MS_UNBINDABLE,
+            recursive: true,
+        } => Depth::Recursive,
         _ => Depth::Top,
     };
     set_attr(root, depth, propagate(wanted.kind)).context("linux.rootfsPropagation: set it on `/`")
@@ -93,8 +103,7 @@ pub(super) fn isolate_parent(plan: &RootfsPlan, root: BorrowedFd<'_>) -> Result<
         at = nix::fcntl::openat(&at, "..", flags, Mode::empty())
             .context("find the mount of the root")?;
     }
-    set_attr(at.as_fd(), Depth::Top, propagate(libc::MS_PRIVATE))
-        .context("make its parent private")
+    set_attr(at.as_fd(), Depth::Top, propagate(libc::MS_PRIVATE)).context("make its parent private")
 }
 
 pub(super) fn change_root(
@@ -105,7 +114,7 @@ pub(super) fn change_root(
     match (plan.namespaces.mount, change) {
         (MountNamespace::Foreign, _) => enter(root),
         (MountNamespace::New, RootChange::Pivot) => pivot(root, plan),
-        (MountNamespace::New, RootChange::Move) => move_root(root, plan),
+        (MountNamespace::New, RootChange::Move) => move_root(root),
     }
 }
 
@@ -131,10 +140,13 @@ fn pivot(root: BorrowedFd<'_>, plan: &RootfsPlan) -> Result<()> {
 }
 
 /// The old root stays below the new one. What would be worth going back for goes first: the host's proc and sysfs.
-fn move_root(root: BorrowedFd<'_>, plan: &RootfsPlan) -> Result<()> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo")
-        .context("read `/proc/self/mountinfo`")?;
-    for path in kernel_mounts(&table, &plan.root).iter().rev() {
+fn move_root(root: BorrowedFd<'_>) -> Result<()> {
+    let table =
+        std::fs::read_to_string("/proc/self/mountinfo").context("read `/proc/self/mountinfo`")?;
+    // The name that the table has for our own root, to leave its proc and sysfs alone; nothing is opened by it.
+    let name = format!("/proc/self/fd/{}", root.as_raw_fd());
+    let own = nix::fcntl::readlink(name.as_str()).with_context(|| format!("read link `{name}`"))?;
+    for path in kernel_mounts(&table, Path::new(&own)).iter().rev() {
         hide(path).with_context(|| format!("hide the host's `{}`", path.display()))?;
     }
     let slash = open_directory(Path::new("/"))?;
@@ -191,7 +203,9 @@ fn unescape(text: &str) -> PathBuf {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
-        let code = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = tail
+            .get(..3)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
         match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
             Some(byte) if first == b'\\' => {
                 out.push(byte);

@@ -45,15 +45,27 @@ impl Sources {
         let mut sender = Sender::new()?;
         for op in &plan.mounts {
             if let MountKind::Bind { source, recursive } = &op.kind {
-                let tree = mount::clone_source(op, source, *recursive, mount::Crossing::UserNamespace)
-                    .with_context(|| format!("mounts[{}]: source `{}`", op.index, source.display()))?;
+                let tree =
+                    mount::clone_source(op, source, *recursive, mount::Crossing::UserNamespace)
+                        .with_context(|| {
+                            format!("mounts[{}]: source `{}`", op.index, source.display())
+                        })?;
                 sender.push(tree)?;
             }
         }
-        for node in plan.nodes.iter().flatten().filter(|node| node.kind != NodeKind::Fifo) {
+        for node in plan
+            .nodes
+            .iter()
+            .flatten()
+            .filter(|node| node.kind != NodeKind::Fifo)
+        {
             sender.push(devices::host_node(node)?)?;
         }
-        Ok(Self { queue: sender.finish()?, pending: VecDeque::new(), null })
+        Ok(Self {
+            queue: sender.finish()?,
+            pending: VecDeque::new(),
+            null,
+        })
     }
 
     /// The next mount of the plan's order.
@@ -61,7 +73,8 @@ impl Sources {
         if self.pending.is_empty()
             && let Some(queue) = &self.queue
         {
-            self.pending.extend(scm::recv_fds(queue.as_fd()).context("receive the next source")?);
+            self.pending
+                .extend(scm::recv_fds(queue.as_fd()).context("receive the next source")?);
         }
         match self.pending.pop_front() {
             Some(fd) => Ok(fd),
@@ -85,7 +98,11 @@ impl Sender {
         // A quarter of the limit of open files at once, on both sides.
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit `RLIMIT_NOFILE`")?;
         let quarter = usize::try_from(soft / 4).unwrap_or(scm::MAX_FDS);
-        Ok(Self { ends: None, batch: Vec::new(), batch_size: quarter.clamp(1, scm::MAX_FDS) })
+        Ok(Self {
+            ends: None,
+            batch: Vec::new(),
+            batch_size: quarter.clamp(1, scm::MAX_FDS),
+        })
     }
 
     fn push(&mut self, fd: OwnedFd) -> Result<()> {

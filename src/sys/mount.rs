@@ -166,7 +166,16 @@ pub(crate) fn set_attr(fd: BorrowedFd<'_>, depth: Depth, attr: Attr) -> Result<(
     let empty = c"".as_ptr();
     let size = size_of::<libc::mount_attr>();
     // SAFETY: `attr` is initialised, lives over the call and `size` is its size; the path is the static empty string.
-    let ret = unsafe { libc::syscall(libc::SYS_mount_setattr, fd, empty, flags, &raw const attr, size) };
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd,
+            empty,
+            flags,
+            &raw const attr,
+            size,
+        )
+    };
     check(ret).map(drop)
 }
 
@@ -177,12 +186,19 @@ pub(crate) fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
     let raw = fd.as_raw_fd();
     // SAFETY: `stat` is a whole `struct statx` that the kernel may write; the path is the static empty string.
     let ret = unsafe {
-        libc::syscall(libc::SYS_statx, raw, empty, libc::AT_EMPTY_PATH, 0, stat.as_mut_ptr())
+        libc::syscall(
+            libc::SYS_statx,
+            raw,
+            empty,
+            libc::AT_EMPTY_PATH,
+            0,
+            stat.as_mut_ptr(),
+        )
     };
     check(ret)?;
     // SAFETY: the memory was zeroed, and every bit pattern is a valid `struct statx` (integers only).
     let stat = unsafe { stat.assume_init() };
-    Ok(stat.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT.cast_unsigned() as u64 != 0)
+    Ok(stat.stx_attributes & u64::from(libc::STATX_ATTR_MOUNT_ROOT.cast_unsigned()) != 0)
 }
 
 /// chmod of what an O_PATH descriptor refers to: fchmodat2(2), kernel 6.6.

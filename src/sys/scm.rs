@@ -4,9 +4,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg,
-};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 
 use super::Result;
 
@@ -18,7 +16,14 @@ pub(crate) fn send_fds(socket: BorrowedFd<'_>, fds: &[OwnedFd]) -> Result<()> {
     let raw: Vec<i32> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    sendmsg::<UnixAddr>(socket.as_raw_fd(), &[IoSlice::new(b"f")], &rights, flags, None).map(drop)
+    sendmsg::<UnixAddr>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(b"f")],
+        &rights,
+        flags,
+        None,
+    )
+    .map(drop)
 }
 
 /// The descriptors of the next message, close-on-exec; none after the last sender has closed. Never blocks.

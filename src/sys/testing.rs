@@ -2,11 +2,20 @@
 //! entered by a thread of the test harness.
 
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::Mode;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork, getuid, pipe};
+
+use super::mount::{Attr, Depth, attach, clone_tree, is_mount_root, set_attr};
+
+/// Whether this process is a child that has [`isolate`]d itself.
+static ISOLATED: AtomicBool = AtomicBool::new(false);
 
 /// Id maps of a new user namespace: inside, outside, count.
 const MAP: &str = "0 100000 65536";
@@ -25,6 +34,10 @@ pub(crate) fn in_child(
             drop((result_in, ready_in, go_out));
             let run = std::panic::AssertUnwindSafe(|| {
                 unshare(flags).unwrap();
+                // Not within another test child: it may play a host on which all is shared.
+                if flags.contains(CloneFlags::CLONE_NEWNS) && !ISOLATED.swap(true, Relaxed) {
+                    isolate();
+                }
                 std::fs::File::from(ready_out).write_all(b"r").unwrap();
                 if flags.contains(CloneFlags::CLONE_NEWUSER) {
                     std::fs::File::from(go_in).read_exact(&mut [0]).unwrap();
@@ -36,8 +49,8 @@ pub(crate) fn in_child(
                 }
                 body().map_err(|error| format!("{error:#}"))
             });
-            let result = std::panic::catch_unwind(run).unwrap_or_else(|_| Err("panic".to_owned()));
-            leave(result_out, result)
+            let result = quietly(run);
+            leave(result_out, &result)
         }
         ForkResult::Parent { child } => {
             drop((result_out, ready_out, go_in));
@@ -57,6 +70,34 @@ pub(crate) fn in_child(
     }
 }
 
+/// A test that mounts something must not show it to a host on which all is shared; and code that is wrong, which is
+/// what tests are for, must not write to the host's `/` and `/dev` as root. Only the directory of the bundles stays
+/// writable.
+fn isolate() {
+    let open = |path: &Path| {
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        nix::fcntl::open(path, flags, Mode::empty()).unwrap()
+    };
+    let private = Attr {
+        propagation: libc::MS_PRIVATE,
+        ..Attr::default()
+    };
+    let read_only = Attr {
+        set: libc::MOUNT_ATTR_RDONLY,
+        ..Attr::default()
+    };
+    let root = open(Path::new("/"));
+    set_attr(root.as_fd(), Depth::Recursive, private).unwrap();
+    let bundles = open(&std::env::temp_dir());
+    let writable = clone_tree(bundles.as_fd(), Path::new(""), Depth::Recursive).unwrap();
+    set_attr(root.as_fd(), Depth::Top, read_only).unwrap();
+    attach(writable.as_fd(), bundles.as_fd()).unwrap();
+    let dev = open(Path::new("/dev"));
+    if is_mount_root(dev.as_fd()).unwrap() {
+        set_attr(dev.as_fd(), Depth::Top, read_only).unwrap();
+    }
+}
+
 /// The first process of the new pid namespace.
 fn second(body: impl FnOnce() -> anyhow::Result<String>) -> Result<String, String> {
     let (result_in, result_out) = pipe().unwrap();
@@ -65,8 +106,8 @@ fn second(body: impl FnOnce() -> anyhow::Result<String>) -> Result<String, Strin
         ForkResult::Child => {
             drop(result_in);
             let run = std::panic::AssertUnwindSafe(|| body().map_err(|error| format!("{error:#}")));
-            let result = std::panic::catch_unwind(run).unwrap_or_else(|_| Err("panic".to_owned()));
-            leave(result_out, result)
+            let result = quietly(run);
+            leave(result_out, &result)
         }
         ForkResult::Parent { child } => {
             drop(result_out);
@@ -77,8 +118,20 @@ fn second(body: impl FnOnce() -> anyhow::Result<String>) -> Result<String, Strin
     }
 }
 
-fn leave(pipe: OwnedFd, result: Result<String, String>) -> ! {
-    let (tag, text) = match &result {
+/// A panic of the child as text. The hook of the harness is no use here: what it prints to was not forked with us.
+fn quietly(
+    run: impl FnOnce() -> Result<String, String> + std::panic::UnwindSafe,
+) -> Result<String, String> {
+    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(format!("panic: {}", text.unwrap_or_default()))
+    })
+}
+
+fn leave(pipe: OwnedFd, result: &Result<String, String>) -> ! {
+    let (tag, text) = match result {
         Ok(text) => ("+", text),
         Err(text) => ("-", text),
     };
