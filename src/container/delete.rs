@@ -31,8 +31,8 @@ pub(crate) fn delete(context: &Context, options: &DeleteOptions) -> Result<()> {
         other => other?,
     };
     let container = match slot.read() {
-        Err(error) if options.force && error.is::<NotExist>() => return Ok(()),
-        // Without a record nothing but the directory was made (Z2), or it was destroyed by other hands (Z4).
+        // Nothing but the directory was made (Z2), another delete is just done with the rest, or it was destroyed by other
+        // hands (Z4).
         Err(error) if options.force => return forget(&slot, &error),
         Err(error) => return Err(error),
         Ok(record) => Container::of(slot, record)?,
@@ -52,7 +52,9 @@ pub(crate) fn delete(context: &Context, options: &DeleteOptions) -> Result<()> {
 
 /// Removes a container whose record cannot be used: its cgroup is known from a record of its own, and with it its processes.
 fn forget(slot: &Slot, error: &anyhow::Error) -> Result<()> {
-    log::warn(format_args!("delete --force goes on without the record: {}", crate::error::chain(&error)));
+    if !error.is::<NotExist>() {
+        log::warn(format_args!("delete --force goes on without the record: {}", crate::error::chain(error)));
+    }
     if let Some(cgroup) = slot.read_cgroup()? {
         let cgroup = Cgroup::open(&cgroup)?;
         cgroup.kill_all(Signal::SIGKILL)?;

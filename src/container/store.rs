@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, mkdirat};
 
 use super::record::Record;
 use crate::cgroup;
-use crate::error::NotExist;
+use crate::error::{self, NotExist};
 use crate::fs::atomic;
 
 /// Name of the fifo that a created container's init waits on.
@@ -139,8 +139,8 @@ impl Slot {
             Ok(record)
         };
         read().map_err(|error: anyhow::Error| {
-            // Deleted by another runtime since the directory was opened.
-            if !self.path.exists() {
+            // Not yet made, or being deleted by another runtime: the record comes first and goes first.
+            if error.chain().find_map(error::errno_of) == Some(Errno::ENOENT) {
                 return NotExist(self.id.clone()).into();
             }
             error.context(format!("state of container `{}`", self.id))

@@ -202,9 +202,15 @@ fn notify_socket(cx: &Cx) {
         .set_read_timeout(Some(std::time::Duration::from_secs(5)))
         .unwrap();
     let mut data = [0; 512];
-    let count = socket.recv(&mut data).unwrap();
+    let mut count = socket.recv(&mut data).unwrap();
     assert!(String::from_utf8_lossy(&data[..count]).contains("READY=1"));
-    // The rest: MAINPID (may be in the same datagram) and a barrier, whose descriptor goes with the socket.
+    // The rest: MAINPID (runc sends it in the same datagram) and a barrier, whose descriptor goes with the socket.
+    while !String::from_utf8_lossy(&data[..count]).contains("BARRIER") {
+        match socket.recv(&mut data) {
+            Ok(received) => count = received,
+            Err(_) => break,
+        }
+    }
     drop(socket);
     running.wait().ok();
     cx.container(&bundle.id).end();
