@@ -41,7 +41,11 @@ fn reason(errno: Errno) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|letter| letter.to_ascii_lowercase());
     // "RPC version ..." and the like stay as they are.
-    if letters.clone().next().is_some_and(|second| second.is_ascii_uppercase()) {
+    if letters
+        .clone()
+        .next()
+        .is_some_and(|second| second.is_ascii_uppercase())
+    {
         return text.to_owned();
     }
     first.into_iter().chain(letters).collect()
@@ -58,7 +62,10 @@ mod tests {
         let nix = Err::<(), _>(Errno::ENOENT).context("open `x`").unwrap_err();
         assert_eq!(chain(&nix), "open `x`: no such file or directory");
         let io = std::io::Error::from_raw_os_error(libc::EACCES);
-        let io = Err::<(), _>(io).context("write `y`").context("step").unwrap_err();
+        let io = Err::<(), _>(io)
+            .context("write `y`")
+            .context("step")
+            .unwrap_err();
         assert_eq!(chain(&io), "step: write `y`: permission denied");
         assert_eq!(chain(&anyhow::anyhow!("two\nlines")), "two lines");
     }

@@ -4,6 +4,8 @@
 
 use serde::Serialize;
 
+use crate::seccomp;
+
 /// The newest runtime-spec whose fields are all known (applied or refused by name).
 pub(crate) const SPEC_VERSION: &str = "1.3.0";
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -92,13 +94,6 @@ pub(crate) fn document() -> anyhow::Result<String> {
     Ok(String::from_utf8(bytes)?)
 }
 
-const SECCOMP_FLAGS: List = &[
-    "SECCOMP_FILTER_FLAG_TSYNC",
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-    "SECCOMP_FILTER_FLAG_LOG",
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-];
-
 static FEATURES: Features = Features {
     oci_version_min: "1.0.0",
     oci_version_max: SPEC_VERSION,
@@ -119,33 +114,15 @@ static FEATURES: Features = Features {
             v2: true,
             systemd: false,
             systemd_user: false,
-            rdma: false,
+            rdma: true,
         },
         seccomp: Seccomp {
             enabled: true,
-            actions: &[
-                "SCMP_ACT_ALLOW",
-                "SCMP_ACT_ERRNO",
-                "SCMP_ACT_KILL",
-                "SCMP_ACT_KILL_PROCESS",
-                "SCMP_ACT_KILL_THREAD",
-                "SCMP_ACT_LOG",
-                "SCMP_ACT_NOTIFY",
-                "SCMP_ACT_TRACE",
-                "SCMP_ACT_TRAP",
-            ],
-            operators: &[
-                "SCMP_CMP_EQ",
-                "SCMP_CMP_GE",
-                "SCMP_CMP_GT",
-                "SCMP_CMP_LE",
-                "SCMP_CMP_LT",
-                "SCMP_CMP_MASKED_EQ",
-                "SCMP_CMP_NE",
-            ],
-            archs: SECCOMP_ARCHS,
-            known_flags: SECCOMP_FLAGS,
-            supported_flags: SECCOMP_FLAGS,
+            actions: seccomp::SUPPORTED.actions,
+            operators: seccomp::SUPPORTED.operators,
+            archs: seccomp::SUPPORTED.archs,
+            known_flags: seccomp::SUPPORTED.flags,
+            supported_flags: seccomp::SUPPORTED.flags,
         },
         apparmor: Enabled { enabled: true },
         selinux: Enabled { enabled: true },
@@ -161,32 +138,6 @@ static FEATURES: Features = Features {
     },
     potentially_unsafe_config_annotations: &["bundle", "org.rundlet."],
 };
-
-const SECCOMP_ARCHS: List = &[
-    "SCMP_ARCH_AARCH64",
-    "SCMP_ARCH_ARM",
-    "SCMP_ARCH_LOONGARCH64",
-    "SCMP_ARCH_M68K",
-    "SCMP_ARCH_MIPS",
-    "SCMP_ARCH_MIPS64",
-    "SCMP_ARCH_MIPS64N32",
-    "SCMP_ARCH_MIPSEL",
-    "SCMP_ARCH_MIPSEL64",
-    "SCMP_ARCH_MIPSEL64N32",
-    "SCMP_ARCH_PARISC",
-    "SCMP_ARCH_PARISC64",
-    "SCMP_ARCH_PPC",
-    "SCMP_ARCH_PPC64",
-    "SCMP_ARCH_PPC64LE",
-    "SCMP_ARCH_RISCV64",
-    "SCMP_ARCH_S390",
-    "SCMP_ARCH_S390X",
-    "SCMP_ARCH_SH",
-    "SCMP_ARCH_SHEB",
-    "SCMP_ARCH_X32",
-    "SCMP_ARCH_X86",
-    "SCMP_ARCH_X86_64",
-];
 
 const MOUNT_OPTIONS: List = &[
     "async",
@@ -309,7 +260,7 @@ mod tests {
                 .len(),
             4
         );
-        for list in [MOUNT_OPTIONS, SECCOMP_ARCHS] {
+        for list in [MOUNT_OPTIONS, seccomp::SUPPORTED.archs] {
             assert!(list.is_sorted() && list.windows(2).all(|pair| pair[0] != pair[1]));
         }
     }

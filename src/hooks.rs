@@ -36,14 +36,20 @@ pub(crate) fn run(hooks: &[Hook], kind: &str, state: &[u8]) -> Result<()> {
 }
 
 /// The same, with the environment for hooks whose object has no `env`: `process.env` for startContainer, as with runc.
-pub(crate) fn run_with_env(hooks: &[Hook], kind: &str, state: &[u8], default_env: &[String]) -> Result<()> {
+pub(crate) fn run_with_env(
+    hooks: &[Hook],
+    kind: &str,
+    state: &[u8],
+    default_env: &[String],
+) -> Result<()> {
     if !hooks.is_empty() {
         // Inherited as ignored, it would make the kernel throw exit codes away.
         default_signal(libc::SIGCHLD).context("reset SIGCHLD")?;
     }
     for (index, hook) in hooks.iter().enumerate() {
         let env = hook.env.as_deref().unwrap_or(default_env);
-        run_one(hook, env, state).with_context(|| format!("hooks.{kind}[{index}]: `{}`", hook.path))?;
+        run_one(hook, env, state)
+            .with_context(|| format!("hooks.{kind}[{index}]: `{}`", hook.path))?;
     }
     Ok(())
 }
@@ -55,7 +61,12 @@ fn run_one(hook: &Hook, env: &[String], state: &[u8]) -> Result<()> {
     let pid = spawn(hook, env, stdin.as_fd(), write_end.as_fd())?;
     drop((stdin, write_end));
 
-    let mut watch = Watch { pid, pidfd: pidfd::open(pid).ok(), output: Some(output), tail: Vec::new() };
+    let mut watch = Watch {
+        pid,
+        pidfd: pidfd::open(pid).ok(),
+        output: Some(output),
+        tail: Vec::new(),
+    };
     let exit = watch.until(deadline)?;
     if exit.is_none() {
         // The group exists as long as its leader is not reaped, so this hits nobody else.
@@ -69,7 +80,10 @@ fn run_one(hook: &Hook, env: &[String], state: &[u8]) -> Result<()> {
         Some(exit) => Err(anyhow!("{exit}{}", watch.printed())),
         None => {
             let seconds = hook.timeout.unwrap_or_default();
-            Err(anyhow!("ran past its timeout of {seconds} s and was killed{}", watch.printed()))
+            Err(anyhow!(
+                "ran past its timeout of {seconds} s and was killed{}",
+                watch.printed()
+            ))
         }
     }
 }
@@ -82,13 +96,19 @@ fn filled_stdin(state: &[u8]) -> nix::Result<OwnedFd> {
     if write(&write_end, state) == Ok(state.len()) {
         return Ok(read_end);
     }
-    let file = memfd_create(c"state", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    let file = memfd_create(
+        c"state",
+        MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
+    )?;
     let mut rest = state;
     while !rest.is_empty() {
         let written = write(&file, rest)?;
         rest = &rest[written..];
     }
-    let seals = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    let seals = SealFlag::F_SEAL_SEAL
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_WRITE;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     lseek(&file, 0, Whence::SeekSet)?;
     Ok(file)
@@ -102,9 +122,21 @@ fn output_pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// posix_spawn rather than fork: no copy of the page tables, and the errno of a failed execve comes back.
-fn spawn(hook: &Hook, env: &[String], stdin: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Result<Pid> {
-    let strings = |list: &[String]| list.iter().map(|text| CString::new(text.as_bytes())).collect::<Result<Vec<_>, _>>();
-    let (args, env) = (strings(&hook.args).context("args")?, strings(env).context("env")?);
+fn spawn(
+    hook: &Hook,
+    env: &[String],
+    stdin: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+) -> Result<Pid> {
+    let strings = |list: &[String]| {
+        list.iter()
+            .map(|text| CString::new(text.as_bytes()))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let (args, env) = (
+        strings(&hook.args).context("args")?,
+        strings(env).context("env")?,
+    );
     let mut files = PosixSpawnFileActions::init()?;
     files.add_dup2(stdin.as_raw_fd(), libc::STDIN_FILENO)?;
     files.add_dup2(output.as_raw_fd(), libc::STDOUT_FILENO)?;
@@ -150,9 +182,16 @@ impl Watch {
     /// Sleeps until the hook has ended or written, or for `left`.
     fn sleep(&self, left: Option<Duration>) -> Result<()> {
         let fds = [self.pidfd.as_ref(), self.output.as_ref()];
-        let mut polled: Vec<_> =
-            fds.into_iter().flatten().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
-        let left = if self.pidfd.is_some() { left } else { Some(left.map_or(BLIND_PACE, |left| left.min(BLIND_PACE))) };
+        let mut polled: Vec<_> = fds
+            .into_iter()
+            .flatten()
+            .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
+            .collect();
+        let left = if self.pidfd.is_some() {
+            left
+        } else {
+            Some(left.map_or(BLIND_PACE, |left| left.min(BLIND_PACE)))
+        };
         match poll(&mut polled, timeout(left)) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno).context("wait for the hook"),
@@ -183,8 +222,16 @@ impl Watch {
     /// What the hook printed last, on one line, for the end of a message.
     fn printed(&self) -> String {
         let text = String::from_utf8_lossy(&self.tail);
-        let lines: Vec<_> = text.split(char::is_control).map(str::trim).filter(|line| !line.is_empty()).collect();
-        if lines.is_empty() { String::new() } else { format!(", output: {}", lines.join("; ")) }
+        let lines: Vec<_> = text
+            .split(char::is_control)
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect();
+        if lines.is_empty() {
+            String::new()
+        } else {
+            format!(", output: {}", lines.join("; "))
+        }
     }
 }
 
@@ -205,16 +252,25 @@ mod tests {
 
     fn shell(script: &str) -> Hook {
         let args = ["sh", "-c", script].map(str::to_owned).to_vec();
-        Hook { path: "/bin/sh".into(), args, env: Some(vec![PATH.to_owned()]), timeout: None }
+        Hook {
+            path: "/bin/sh".into(),
+            args,
+            env: Some(vec![PATH.to_owned()]),
+            timeout: None,
+        }
     }
 
     fn failure(hook: Hook, state: &[u8]) -> String {
-        format!("{:#}", run(&[shell(":"), hook], "prestart", state).unwrap_err())
+        format!(
+            "{:#}",
+            run(&[shell(":"), hook], "prestart", state).unwrap_err()
+        )
     }
 
     fn alive(file: &Path) -> bool {
         let pid = std::fs::read_to_string(file).unwrap();
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
         !stat.is_empty() && !stat.contains(") Z ")
     }
 
@@ -223,8 +279,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for size in [0, 10, 65_536, 65_537, 1_000_000] {
             let out = dir.path().join(size.to_string());
-            let state: Vec<u8> = (0..size).map(|i| b'a' + u8::try_from(i % 26).unwrap()).collect();
-            run(&[shell(&format!("cat > {}", out.display()))], "poststop", &state).unwrap();
+            let state: Vec<u8> = (0..size)
+                .map(|i| b'a' + u8::try_from(i % 26).unwrap())
+                .collect();
+            run(
+                &[shell(&format!("cat > {}", out.display()))],
+                "poststop",
+                &state,
+            )
+            .unwrap();
             assert!(std::fs::read(out).unwrap() == state, "{size}");
             // Unread: no SIGPIPE, no blocking.
             run(&[shell("exec <&-; true")], "poststop", &state).unwrap();
@@ -236,10 +299,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         let env = |env: Option<&[&str]>, default: &[&str]| {
-            let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+            let owned = |list: &[&str]| {
+                list.iter()
+                    .map(|text| (*text).to_owned())
+                    .collect::<Vec<_>>()
+            };
             // `$$` is the shell, whose environ file shows what execve got.
             let script = format!("tr '\\0' , < /proc/$$/environ > {}", out.display());
-            let hook = Hook { env: env.map(owned), ..shell(&script) };
+            let hook = Hook {
+                env: env.map(owned),
+                ..shell(&script)
+            };
             run_with_env(&[hook], "startContainer", b"{}", &owned(default)).unwrap();
             std::fs::read_to_string(&out).unwrap()
         };
@@ -257,10 +327,18 @@ mod tests {
     #[ignore = "run by no_descriptor_but_stdio_is_given in a process of its own"]
     fn no_descriptor_but_stdio_is_given_alone() {
         // What this process itself was given is F2's matter.
-        crate::sys::fd::close_range(3, crate::sys::fd::LAST, crate::sys::fd::Fate::CloseOnExec).unwrap();
+        crate::sys::fd::close_range(3, crate::sys::fd::LAST, crate::sys::fd::Fate::CloseOnExec)
+            .unwrap();
         // `ls` has one more, the directory.
-        let text = failure(shell("ls /proc/self/fd; readlink /proc/self/fd/0 /proc/self/fd/2; exit 1"), b"{}");
-        let (fds, kinds) = text.split_once("output: ").unwrap().1.split_at("0; 1; 2; 3; ".len());
+        let text = failure(
+            shell("ls /proc/self/fd; readlink /proc/self/fd/0 /proc/self/fd/2; exit 1"),
+            b"{}",
+        );
+        let (fds, kinds) = text
+            .split_once("output: ")
+            .unwrap()
+            .1
+            .split_at("0; 1; 2; 3; ".len());
         assert_eq!(fds, "0; 1; 2; 3; ");
         assert_eq!(kinds.matches("pipe:[").count(), 2, "{kinds}");
     }
@@ -271,30 +349,62 @@ mod tests {
             failure(shell("echo one; echo two >&2; exit 3"), b"{}"),
             "hooks.prestart[1]: `/bin/sh`: exit status 3, output: one; two"
         );
-        assert_eq!(failure(shell("kill -9 $$"), b"{}"), "hooks.prestart[1]: `/bin/sh`: killed by SIGKILL");
-        let missing = Hook { path: "/no/such".into(), ..shell("") };
+        assert_eq!(
+            failure(shell("kill -9 $$"), b"{}"),
+            "hooks.prestart[1]: `/bin/sh`: killed by SIGKILL"
+        );
+        let missing = Hook {
+            path: "/no/such".into(),
+            ..shell("")
+        };
         let text = failure(missing, b"{}");
-        assert!(text.starts_with("hooks.prestart[1]: `/no/such`: execute: ENOENT: No such file"), "{text}");
-        let text = failure(Hook { path: "/etc/passwd".into(), ..shell("") }, b"{}");
+        assert!(
+            text.starts_with("hooks.prestart[1]: `/no/such`: execute: ENOENT: No such file"),
+            "{text}"
+        );
+        let text = failure(
+            Hook {
+                path: "/etc/passwd".into(),
+                ..shell("")
+            },
+            b"{}",
+        );
         assert!(text.contains("Permission denied"), "{text}");
     }
 
     #[test]
     fn endless_output_is_bounded() {
-        let flood = "i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done; echo END; exit 1";
+        let flood =
+            "i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done; echo END; exit 1";
         let text = failure(shell(flood), b"{}");
-        assert!(text.ends_with("END") && text.len() < 2 * TAIL, "{}", text.len());
+        assert!(
+            text.ends_with("END") && text.len() < 2 * TAIL,
+            "{}",
+            text.len()
+        );
     }
 
     #[test]
     fn a_timeout_kills_the_whole_group() {
         let dir = tempfile::tempdir().unwrap();
         let (leader, grandchild) = (dir.path().join("leader"), dir.path().join("grandchild"));
-        let script =
-            format!("echo $$ > {}; sleep 100 & echo $! > {}; echo late; wait", leader.display(), grandchild.display());
+        let script = format!(
+            "echo $$ > {}; sleep 100 & echo $! > {}; echo late; wait",
+            leader.display(),
+            grandchild.display()
+        );
         let begun = Instant::now();
-        let text = failure(Hook { timeout: Some(1), ..shell(&script) }, b"{}");
-        assert_eq!(text, "hooks.prestart[1]: `/bin/sh`: ran past its timeout of 1 s and was killed, output: late");
+        let text = failure(
+            Hook {
+                timeout: Some(1),
+                ..shell(&script)
+            },
+            b"{}",
+        );
+        assert_eq!(
+            text,
+            "hooks.prestart[1]: `/bin/sh`: ran past its timeout of 1 s and was killed, output: late"
+        );
         assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&begun.elapsed()));
         std::thread::sleep(Duration::from_millis(50));
         assert!(!alive(&leader) && !alive(&grandchild));
@@ -302,7 +412,10 @@ mod tests {
 
     #[test]
     fn a_timeout_holds_against_a_flood() {
-        let hook = Hook { timeout: Some(1), ..shell("while :; do echo x; done") };
+        let hook = Hook {
+            timeout: Some(1),
+            ..shell("while :; do echo x; done")
+        };
         let begun = Instant::now();
         assert!(failure(hook, b"{}").contains("ran past its timeout of 1 s"));
         assert!(begun.elapsed() < Duration::from_secs(5));
@@ -316,8 +429,15 @@ mod tests {
         let begun = Instant::now();
         run(&[hook], "poststart", b"{}").unwrap();
         assert!(begun.elapsed() < Duration::from_secs(20));
-        assert!(alive(&grandchild), "what a hook leaves behind is not killed");
-        let pid = std::fs::read_to_string(&grandchild).unwrap().trim().parse().unwrap();
+        assert!(
+            alive(&grandchild),
+            "what a hook leaves behind is not killed"
+        );
+        let pid = std::fs::read_to_string(&grandchild)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
         nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     }
 
@@ -325,7 +445,12 @@ mod tests {
     fn without_a_pidfd_the_end_is_seen_too() {
         let (stdin, (output, write_end)) = (filled_stdin(b"").unwrap(), output_pipe().unwrap());
         let pid = spawn(&shell("exit 7"), &[], stdin.as_fd(), write_end.as_fd()).unwrap();
-        let mut watch = Watch { pid, pidfd: None, output: Some(output), tail: Vec::new() };
+        let mut watch = Watch {
+            pid,
+            pidfd: None,
+            output: Some(output),
+            tail: Vec::new(),
+        };
         assert_eq!(watch.until(None).unwrap(), Some(Exit::Code(7)));
     }
 }

@@ -16,7 +16,6 @@
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal as _, Write as _};
-use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -73,16 +72,6 @@ pub(crate) fn init(path: Option<&Path>, format: Format, debug: bool) -> anyhow::
         debug,
     });
     Ok(())
-}
-
-/// The log file's descriptor, for code that closes "all other" descriptors and must spare this one.
-pub(crate) fn fd() -> Option<BorrowedFd<'static>> {
-    LOG.get()?.file.as_ref().map(std::os::fd::AsFd::as_fd)
-}
-
-/// True with `--debug`: lets a caller skip work that only feeds a debug line.
-pub(crate) fn is_debug() -> bool {
-    log().debug
 }
 
 /// A line for people who look for a fault; nothing is formatted unless `--debug` was given.

@@ -233,7 +233,8 @@ impl InitEnd {
         if packet.is_empty() {
             return Err(RuntimeGone.into());
         }
-        ToInit::decode(packet).with_context(|| format!("expected {wanted} from the runtime, got tag {}", packet[0]))
+        ToInit::decode(packet)
+            .with_context(|| format!("expected {wanted} from the runtime, got tag {}", packet[0]))
     }
 
     /// Waits for `Placed`; returns this process's pid as the runtime sees it.
@@ -247,7 +248,11 @@ impl InitEnd {
     /// Waits for exactly `wanted`.
     pub(crate) fn expect(&self, wanted: ToInit) -> Result<()> {
         let got = self.receive(&format!("{wanted:?}"))?;
-        if got == wanted { Ok(()) } else { bail!("expected {wanted:?} from the runtime, got {got:?}") }
+        if got == wanted {
+            Ok(())
+        } else {
+            bail!("expected {wanted:?} from the runtime, got {got:?}")
+        }
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -320,6 +325,9 @@ mod tests {
         let (runtime, init) = pair().unwrap();
         runtime.send(ToInit::HooksDone).unwrap();
         let error = init.expect(ToInit::Committed).unwrap_err().to_string();
-        assert!(error.contains("Committed") && error.contains("HooksDone"), "{error}");
+        assert!(
+            error.contains("Committed") && error.contains("HooksDone"),
+            "{error}"
+        );
     }
 }

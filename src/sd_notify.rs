@@ -41,7 +41,9 @@ pub(crate) struct NotifyMount {
 
 /// The service manager's socket, if the runtime was given one.
 pub(crate) fn host_socket() -> Option<PathBuf> {
-    std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
+    std::env::var_os("NOTIFY_SOCKET")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
 }
 
 /// What shows the socket in the container whose state directory is `state`.
@@ -63,7 +65,12 @@ pub(crate) fn make_directory(state: BorrowedFd<'_>) -> Result<()> {
 }
 
 fn open_directory(state: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
-    openat(state, DIRECTORY, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+    openat(
+        state,
+        DIRECTORY,
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 enum Stage {
@@ -90,18 +97,27 @@ impl Relay {
             Err(Errno::ENOENT) => return Ok(None),
             other => other.with_context(|| format!("open directory `{DIRECTORY}`"))?,
         };
-        let host = connect_host(host).with_context(|| format!("NOTIFY_SOCKET: connect to `{}`", host.display()))?;
+        let host = connect_host(host)
+            .with_context(|| format!("NOTIFY_SOCKET: connect to `{}`", host.display()))?;
         // Left by a start that failed.
         match unlinkat(&dir, SOCKET, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(errno).with_context(|| format!("remove the old `{DIRECTORY}/{SOCKET}`")),
+            Err(errno) => {
+                return Err(errno)
+                    .with_context(|| format!("remove the old `{DIRECTORY}/{SOCKET}`"));
+            }
         }
-        let container =
-            unix::bind_datagram(dir.as_fd(), SOCKET).with_context(|| format!("make socket `{DIRECTORY}/{SOCKET}`"))?;
+        let container = unix::bind_datagram(dir.as_fd(), SOCKET)
+            .with_context(|| format!("make socket `{DIRECTORY}/{SOCKET}`"))?;
         let mode = Mode::from_bits_truncate(0o777);
         fchmodat(&dir, SOCKET, mode, FchmodatFlags::FollowSymlink)
             .with_context(|| format!("set the mode of `{DIRECTORY}/{SOCKET}`"))?;
-        Ok(Some(Relay { container, host, main_pid, stage: Stage::AwaitReady }))
+        Ok(Some(Relay {
+            container,
+            host,
+            main_pid,
+            stage: Stage::AwaitReady,
+        }))
     }
 
     /// What to poll for reading, and until when; `None` once all is done. Then, or when the time is over: [`Relay::advance`].
@@ -121,10 +137,14 @@ impl Relay {
                 let len = match unix::receive(self.container.as_fd(), &mut message) {
                     Ok((len, _)) => len,
                     Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
-                    Err(errno) => return Err(errno).context("read from the container's notify socket"),
+                    Err(errno) => {
+                        return Err(errno).context("read from the container's notify socket");
+                    }
                 };
                 if let Some(ready) = ready_line(&message[..len]) {
-                    let (pipe, until) = self.announce(ready).context("NOTIFY_SOCKET: notify the service manager")?;
+                    let (pipe, until) = self
+                        .announce(ready)
+                        .context("NOTIFY_SOCKET: notify the service manager")?;
                     self.stage = Stage::AwaitBarrier { pipe, until };
                 }
                 Ok(())
@@ -136,7 +156,9 @@ impl Relay {
                     Err(Errno::EAGAIN | Errno::EINTR) if !late => return Ok(()),
                     // A manager that does not know barriers: not an error, with runc neither.
                     Ok(0) | Err(Errno::EAGAIN | Errno::EINTR) => {}
-                    Ok(_) => bail!("NOTIFY_SOCKET: the service manager wrote to the barrier instead of closing it"),
+                    Ok(_) => bail!(
+                        "NOTIFY_SOCKET: the service manager wrote to the barrier instead of closing it"
+                    ),
                     Err(errno) => return Err(errno).context("NOTIFY_SOCKET: wait for the barrier"),
                 }
                 self.stage = Stage::Done;
@@ -150,7 +172,11 @@ impl Relay {
     fn announce(&self, ready: &[u8]) -> Result<(OwnedFd, Instant)> {
         let host = self.host.as_fd();
         unix::send(host, &[ready, b"\n"].concat(), None)?;
-        unix::send(host, format!("MAINPID={}\n", self.main_pid).as_bytes(), None)?;
+        unix::send(
+            host,
+            format!("MAINPID={}\n", self.main_pid).as_bytes(),
+            None,
+        )?;
         let (pipe, theirs) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         unix::send(host, b"BARRIER=1", Some(theirs.as_fd()))?;
         Ok((pipe, Instant::now() + BARRIER_LIMIT))
@@ -159,16 +185,23 @@ impl Relay {
     /// Relays until the service manager knows, or the process behind `pidfd` has ended. For a runtime that then leaves.
     pub(crate) fn run(mut self, pidfd: BorrowedFd<'_>) -> Result<()> {
         while let Some((fd, until)) = self.interest() {
-            let mut polled = [PollFd::new(fd, PollFlags::POLLIN), PollFd::new(pidfd, PollFlags::POLLIN)];
+            let mut polled = [
+                PollFd::new(fd, PollFlags::POLLIN),
+                PollFd::new(pidfd, PollFlags::POLLIN),
+            ];
             let timeout = until.map_or(PollTimeout::NONE, |until| {
-                let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+                let left =
+                    until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
                 PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
             });
             match poll(&mut polled, timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno).context("wait for the container to be ready"),
             }
-            let (ready, ended) = (polled[0].any().unwrap_or(true), polled[1].any().unwrap_or(true));
+            let (ready, ended) = (
+                polled[0].any().unwrap_or(true),
+                polled[1].any().unwrap_or(true),
+            );
             if ended && !ready {
                 return Ok(());
             }
@@ -189,13 +222,19 @@ fn connect_host(host: &Path) -> nix::Result<OwnedFd> {
 
 /// The first line of the message that tells about readiness.
 fn ready_line(message: &[u8]) -> Option<&[u8]> {
-    message.split(|byte| *byte == b'\n').find(|line| line.starts_with(b"READY="))
+    message
+        .split(|byte| *byte == b'\n')
+        .find(|line| line.starts_with(b"READY="))
 }
 
 /// How many descriptors from 3 on a service manager passed to this very process, to be passed on (sd_listen_fds(3)).
 pub(crate) fn listen_fds() -> u32 {
     let var = |name| std::env::var(name).ok();
-    count_listen_fds(var("LISTEN_PID").as_deref(), var("LISTEN_FDS").as_deref(), Pid::this())
+    count_listen_fds(
+        var("LISTEN_PID").as_deref(),
+        var("LISTEN_FDS").as_deref(),
+        Pid::this(),
+    )
 }
 
 /// LISTEN_PID tells who is meant: the variables may have been inherited from somebody else.
@@ -218,13 +257,21 @@ mod tests {
     use crate::sys::pidfd;
 
     fn open_state(path: &Path) -> OwnedFd {
-        open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).unwrap()
+        open(
+            path,
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .unwrap()
     }
 
     #[test]
     fn ready_is_found_in_any_line() {
         assert_eq!(ready_line(b"READY=1"), Some(&b"READY=1"[..]));
-        assert_eq!(ready_line(b"STATUS=x\nREADY=1\nX=2\n"), Some(&b"READY=1"[..]));
+        assert_eq!(
+            ready_line(b"STATUS=x\nREADY=1\nX=2\n"),
+            Some(&b"READY=1"[..])
+        );
         assert_eq!(ready_line(b"STATUS=READY=1\nNOTREADY=1"), None);
         assert_eq!(ready_line(b""), None);
     }
@@ -233,9 +280,13 @@ mod tests {
     fn listen_fds_are_for_the_named_process_only() {
         let own = Pid::from_raw(42);
         assert_eq!(count_listen_fds(Some("42"), Some("3"), own), 3);
-        for (pid, count) in
-            [(Some("41"), Some("3")), (None, Some("3")), (Some("42"), None), (Some("42"), Some("-1")), (Some(""), Some("x"))]
-        {
+        for (pid, count) in [
+            (Some("41"), Some("3")),
+            (None, Some("3")),
+            (Some("42"), None),
+            (Some("42"), Some("-1")),
+            (Some(""), Some("x")),
+        ] {
             assert_eq!(count_listen_fds(pid, count, own), 0);
         }
     }
@@ -250,7 +301,15 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(&mount.source), 0o755);
 
-        let bind = || Relay::bind(state.as_fd(), &dir.path().join("host.sock"), Pid::from_raw(4711)).unwrap().unwrap();
+        let bind = || {
+            Relay::bind(
+                state.as_fd(),
+                &dir.path().join("host.sock"),
+                Pid::from_raw(4711),
+            )
+            .unwrap()
+            .unwrap()
+        };
         drop(bind());
         // A second start after a failed one.
         let mut relay = bind();
@@ -278,7 +337,9 @@ mod tests {
         relay.advance().unwrap();
         assert!(matches!(relay.stage, Stage::AwaitBarrier { .. }));
         drop(barrier);
-        relay.run(pidfd::open(Pid::this()).unwrap().as_fd()).unwrap();
+        relay
+            .run(pidfd::open(Pid::this()).unwrap().as_fd())
+            .unwrap();
     }
 
     #[test]
@@ -287,7 +348,9 @@ mod tests {
         let _manager = UnixDatagram::bind(dir.path().join("h")).unwrap();
         let state = open_state(dir.path());
         make_directory(state.as_fd()).unwrap();
-        let relay = Relay::bind(state.as_fd(), &dir.path().join("h"), Pid::this()).unwrap().unwrap();
+        let relay = Relay::bind(state.as_fd(), &dir.path().join("h"), Pid::this())
+            .unwrap()
+            .unwrap();
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pidfd = pidfd::open(Pid::from_raw(child.id().cast_signed())).unwrap();
         relay.run(pidfd.as_fd()).unwrap();
@@ -301,9 +364,17 @@ mod tests {
         let bind = |host: &str| Relay::bind(state.as_fd(), Path::new(host), Pid::this());
         assert!(bind("/nowhere").unwrap().is_none());
         make_directory(state.as_fd()).unwrap();
-        for (host, text) in [("vsock:2:1", "EAFNOSUPPORT"), ("/dev/null", "ENOTSOCK"), ("/nowhere", "ENOENT"), ("@", "EAF")] {
+        for (host, text) in [
+            ("vsock:2:1", "EAFNOSUPPORT"),
+            ("/dev/null", "ENOTSOCK"),
+            ("/nowhere", "ENOENT"),
+            ("@", "EAF"),
+        ] {
             let error = format!("{:#}", bind(host).err().unwrap());
-            assert!(error.starts_with("NOTIFY_SOCKET: connect to `") && error.contains(text), "{error}");
+            assert!(
+                error.starts_with("NOTIFY_SOCKET: connect to `") && error.contains(text),
+                "{error}"
+            );
         }
     }
 }

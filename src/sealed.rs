@@ -31,57 +31,105 @@ const MFD_EXEC: MFdFlags = MFdFlags::from_bits_retain(0x10);
 
 /// Returns at once in the protected process; otherwise executes the protected one in place of this.
 pub(crate) fn ensure() -> Result<()> {
-    let own = open(SELF, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).with_context(|| format!("open `{SELF}`"))?;
+    let own = open(SELF, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .with_context(|| format!("open `{SELF}`"))?;
     if is_protected(&own)? {
         return Ok(());
     }
     let path = std::fs::read_link(SELF).with_context(|| format!("read link `{SELF}`"))?;
-    let protected = overlay(&path).or_else(|_| sealed_copy(own)).context("protect the runtime's binary from the container")?;
-    let args = std::env::args_os().map(|arg| CString::new(arg.into_vec())).collect::<Result<Vec<_>, _>>()?;
+    let protected = overlay(&path)
+        .or_else(|_| sealed_copy(own))
+        .context("protect the runtime's binary from the container")?;
+    let args = std::env::args_os()
+        .map(|arg| CString::new(arg.into_vec()))
+        .collect::<Result<Vec<_>, _>>()?;
     let env = std::env::vars_os()
         .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()))
         .collect::<Result<Vec<_>, _>>()?;
-    Err(anyhow!(sys::process::exec_fd(protected.as_fd(), &args, &env)).context("execute the protected runtime binary"))
+    Err(
+        anyhow!(sys::process::exec_fd(protected.as_fd(), &args, &env))
+            .context("execute the protected runtime binary"),
+    )
 }
 
 /// A read-only overlay, or a memory file with every seal. Nothing of it comes from the environment or the arguments, which a
 /// container could forge.
 fn is_protected(own: &OwnedFd) -> Result<bool> {
-    let kind = fstatfs(own).context("statfs of the runtime's binary")?.filesystem_type();
+    let kind = fstatfs(own)
+        .context("statfs of the runtime's binary")?
+        .filesystem_type();
     if kind == OVERLAYFS_SUPER_MAGIC {
-        let flags = fstatvfs(own).context("statvfs of the runtime's binary")?.flags();
+        let flags = fstatvfs(own)
+            .context("statvfs of the runtime's binary")?
+            .flags();
         return Ok(flags.contains(FsFlags::ST_RDONLY));
     }
-    let wanted = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    let wanted = SealFlag::F_SEAL_WRITE
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_SEAL;
     // EINVAL: a file that knows no seals.
-    Ok(fcntl(own, FcntlArg::F_GET_SEALS).is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(wanted)))
+    Ok(fcntl(own, FcntlArg::F_GET_SEALS)
+        .is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(wanted)))
 }
 
 fn overlay(binary: &Path) -> Result<OwnedFd> {
-    let directory = binary.parent().context("the runtime's binary has no directory")?;
-    let name = binary.file_name().context("the runtime's binary has no name")?;
-    let second = if directory == Path::new(SECOND_LAYER) { "/" } else { SECOND_LAYER };
+    let directory = binary
+        .parent()
+        .context("the runtime's binary has no directory")?;
+    let name = binary
+        .file_name()
+        .context("the runtime's binary has no name")?;
+    let second = if directory == Path::new(SECOND_LAYER) {
+        "/"
+    } else {
+        SECOND_LAYER
+    };
     let context = FsContext::open("overlay").context("fsopen overlay")?;
     for layer in [directory.as_os_str(), OsStr::new(second)] {
-        context.set_string("lowerdir+", layer).context("fsconfig lowerdir+")?;
+        context
+            .set_string("lowerdir+", layer)
+            .context("fsconfig lowerdir+")?;
     }
     context.create().context("create an overlay")?;
     let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     let tree = context.mount(attributes).context("fsmount overlay")?;
-    let file = openat(&tree, name, OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty());
+    let file = openat(
+        &tree,
+        name,
+        OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
+        Mode::empty(),
+    );
     file.context("open the binary in the overlay")
 }
 
 fn sealed_copy(own: OwnedFd) -> Result<OwnedFd> {
-    let copy = memfd_create(c"rundlet", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | MFD_EXEC)
-        // MFD_EXEC is refused by kernels before 6.3, where every memory file may be executed.
-        .or_else(|_| memfd_create(c"rundlet", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING))
-        .context("make a memory file")?;
+    let copy = memfd_create(
+        c"rundlet",
+        MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | MFD_EXEC,
+    )
+    // MFD_EXEC is refused by kernels before 6.3, where every memory file may be executed.
+    .or_else(|_| {
+        memfd_create(
+            c"rundlet",
+            MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
+        )
+    })
+    .context("make a memory file")?;
     let mut target = std::fs::File::from(copy);
-    std::io::copy(&mut std::fs::File::from(own), &mut target).context("copy the binary into memory")?;
-    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    std::io::copy(&mut std::fs::File::from(own), &mut target)
+        .context("copy the binary into memory")?;
+    let seals = SealFlag::F_SEAL_WRITE
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_SEAL;
     fcntl(&target, FcntlArg::F_ADD_SEALS(seals)).context("seal the copy")?;
     // Executing needs a descriptor that is not open for writing.
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&target));
-    open(path.as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).context("reopen the sealed copy")
+    open(
+        path.as_str(),
+        OFlag::O_PATH | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .context("reopen the sealed copy")
 }

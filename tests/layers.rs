@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 /// [`SAME_LAYER`] says so.
 const LAYERS: &[(&str, u8)] = &[
     ("sys", 0),
+    // Helpers of unit tests, not in the program.
+    ("testing", 1),
     ("error", 1),
     ("log", 1),
     ("fs", 1),

@@ -53,10 +53,6 @@ impl Dir {
         })
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// An existing cgroup by its clean path below this one.
     pub(crate) fn below(&self, rel: &str) -> nix::Result<Self> {
         let name = if rel.is_empty() { "." } else { rel };

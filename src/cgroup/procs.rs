@@ -49,13 +49,12 @@ fn collect(dir: &Dir, out: &mut Vec<i32>) -> nix::Result<()> {
 /// Signals each process. One that is gone already is as good as signalled.
 pub(crate) fn signal_each(pids: &[i32], signal: Signal) -> Result<()> {
     for &pid in pids {
-        let sent =
-            pidfd::open(Pid::from_raw(pid)).and_then(|fd| pidfd::send_signal(fd.as_fd(), signal as i32));
+        let sent = pidfd::open(Pid::from_raw(pid))
+            .and_then(|fd| pidfd::send_signal(fd.as_fd(), signal as i32));
         match sent {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => {
-                return Err(errno)
-                    .with_context(|| format!("send {signal} to process {pid}"));
+                return Err(errno).with_context(|| format!("send {signal} to process {pid}"));
             }
         }
     }

@@ -124,7 +124,6 @@ impl Globals {
         Ok(Context {
             root,
             root_is_private_default: runtime_dir.is_some(),
-            debug: self.debug,
             systemd_cgroup: self.systemd_cgroup,
             rootless,
         })

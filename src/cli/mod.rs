@@ -240,7 +240,12 @@ struct Failure {
 }
 
 fn dispatch(args: &[OsString]) -> Result<Result<i32, Failure>, Misuse> {
-    let misuse = |verb| move |message| Misuse { message, usage: Usage::Of(verb) };
+    let misuse = |verb| {
+        move |message| Misuse {
+            message,
+            usage: Usage::Of(verb),
+        }
+    };
     let outer = grammar::lex(&globals::FLAGS, args, Some(1)).map_err(misuse(None))?;
     let name = outer
         .words
@@ -371,9 +376,14 @@ fn count_words(verb: &Verb, lexed: &Lexed) -> Result<(), String> {
 }
 
 fn arm_log(globals: &Globals, verb: Option<&'static Verb>) -> Result<(), Misuse> {
-    let format = globals.log_format().map_err(|message| Misuse { message, usage: Usage::Of(verb) })?;
-    log::init(globals.log.as_deref(), format, globals.debug)
-        .map_err(|error| Misuse { message: format!("--log: {}", crate::error::chain(&error)), usage: Usage::None })
+    let format = globals.log_format().map_err(|message| Misuse {
+        message,
+        usage: Usage::Of(verb),
+    })?;
+    log::init(globals.log.as_deref(), format, globals.debug).map_err(|error| Misuse {
+        message: format!("--log: {}", crate::error::chain(&error)),
+        usage: Usage::None,
+    })
 }
 
 /// clap's sentence alone: "invalid value 'x' for '--preserve-fds <N>': invalid digit found in string".

@@ -32,7 +32,11 @@ impl RawTerminal {
                 return Ok(Some(raw));
             }
         }
-        match open("/dev/tty", OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty()) {
+        match open(
+            "/dev/tty",
+            OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        ) {
             Ok(fd) => RawTerminal::of(fd),
             Err(Errno::ENXIO | Errno::ENOENT) => Ok(None),
             Err(errno) => Err(errno).context("open `/dev/tty`"),
@@ -88,13 +92,25 @@ mod tests {
     #[test]
     fn raw_while_it_lives() {
         let pty = openpty(None, None).unwrap();
-        let raw = RawTerminal::of(pty.slave.try_clone().unwrap()).unwrap().unwrap();
+        let raw = RawTerminal::of(pty.slave.try_clone().unwrap())
+            .unwrap()
+            .unwrap();
         let mode = tcgetattr(&pty.slave).unwrap();
-        assert!(!mode.local_flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG));
-        assert!(mode.output_flags.contains(OutputFlags::OPOST | OutputFlags::ONLCR));
+        assert!(
+            !mode
+                .local_flags
+                .intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
+        );
+        assert!(
+            mode.output_flags
+                .contains(OutputFlags::OPOST | OutputFlags::ONLCR)
+        );
         drop(raw);
         let mode = tcgetattr(&pty.slave).unwrap();
-        assert!(mode.local_flags.contains(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG));
+        assert!(
+            mode.local_flags
+                .contains(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
+        );
     }
 
     #[test]

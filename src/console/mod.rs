@@ -26,7 +26,8 @@ const MASTER_NAME: &[u8] = b"/dev/ptmx";
 
 /// Connects to the socket of `--console-socket` or `--pidfd-socket` (`option`, for messages).
 pub(crate) fn connect(option: &str, path: &Path) -> Result<OwnedFd> {
-    unix::connect(path, SockType::Stream).with_context(|| format!("{option}: connect to `{}`", path.display()))
+    unix::connect(path, SockType::Stream)
+        .with_context(|| format!("{option}: connect to `{}`", path.display()))
 }
 
 /// Sends a pidfd over `--pidfd-socket`. `kind` is `standard` for a container's init and `setns` for exec, as with runc.
@@ -37,10 +38,14 @@ pub(crate) fn send_pidfd(socket: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, kind: &s
 /// Takes the master that [`set_up`] has sent. Only after the child said that it is ready: does not wait.
 pub(crate) fn receive_master(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut name = [0_u8; 64];
-    let (_, master) = unix::receive(socket, &mut name).context("receive the master of the container's terminal")?;
-    master.ok_or(Errno::EBADMSG).context("receive the master of the container's terminal")
+    let (_, master) = unix::receive(socket, &mut name)
+        .context("receive the master of the container's terminal")?;
+    master
+        .ok_or(Errno::EBADMSG)
+        .context("receive the master of the container's terminal")
 }
 
 fn send_master(socket: BorrowedFd<'_>, master: &OwnedFd) -> Result<()> {
-    unix::send(socket, MASTER_NAME, Some(master.as_fd())).context("send the master of the container's terminal")
+    unix::send(socket, MASTER_NAME, Some(master.as_fd()))
+        .context("send the master of the container's terminal")
 }

@@ -70,14 +70,26 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Between `master` and this process's stdin and stdout; `terminal` gives the size and is restored when all is over.
     pub(crate) fn to_stdio(master: OwnedFd, terminal: Option<RawTerminal>) -> Result<Proxy> {
-        let input = std::io::stdin().as_fd().try_clone_to_owned().context("duplicate stdin")?;
-        let output = std::io::stdout().as_fd().try_clone_to_owned().context("duplicate stdout")?;
+        let input = std::io::stdin()
+            .as_fd()
+            .try_clone_to_owned()
+            .context("duplicate stdin")?;
+        let output = std::io::stdout()
+            .as_fd()
+            .try_clone_to_owned()
+            .context("duplicate stdout")?;
         Proxy::new(master, terminal, input, output)
     }
 
-    fn new(master: OwnedFd, terminal: Option<RawTerminal>, input: OwnedFd, output: OwnedFd) -> Result<Proxy> {
+    fn new(
+        master: OwnedFd,
+        terminal: Option<RawTerminal>,
+        input: OwnedFd,
+        output: OwnedFd,
+    ) -> Result<Proxy> {
         clear_onlcr(&master).context("set the mode of the container's terminal")?;
-        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("make the container's terminal non-blocking")?;
+        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .context("make the container's terminal non-blocking")?;
         let proxy = Proxy {
             _slave: ioctl::pty_peer(master.as_fd()).ok(),
             master,
@@ -102,7 +114,11 @@ impl Proxy {
     /// What to poll for now.
     pub(crate) fn interests(&self) -> Vec<(Side, BorrowedFd<'_>, PollFlags)> {
         let mut interests = Vec::with_capacity(3);
-        if let Some(input) = self.input.as_ref().filter(|_| self.to_master.is_empty() && !self.hung_up) {
+        if let Some(input) = self
+            .input
+            .as_ref()
+            .filter(|_| self.to_master.is_empty() && !self.hung_up)
+        {
             interests.push((Side::Input, input.as_fd(), PollFlags::POLLIN));
         }
         let mut master = PollFlags::empty();
@@ -130,7 +146,9 @@ impl Proxy {
     }
 
     fn read_input(&mut self) {
-        let Some(input) = self.input.as_ref().filter(|_| self.to_master.is_empty()) else { return };
+        let Some(input) = self.input.as_ref().filter(|_| self.to_master.is_empty()) else {
+            return;
+        };
         let mut buffer = [0_u8; CHUNK];
         match read(input, &mut buffer) {
             // End of input says nothing to a terminal; runc keeps it silent too.
@@ -196,7 +214,8 @@ impl Proxy {
             while !self.to_output.is_empty() {
                 let Some(output) = &self.output else { break };
                 let mut polled = [PollFd::new(output.as_fd(), PollFlags::POLLOUT)];
-                if matches!(poll(&mut polled, PollTimeout::NONE), Err(errno) if errno != Errno::EINTR) {
+                if matches!(poll(&mut polled, PollTimeout::NONE), Err(errno) if errno != Errno::EINTR)
+                {
                     return;
                 }
                 self.write_output();
@@ -228,11 +247,18 @@ mod tests {
     use crate::sys::ioctl::WindowSize;
 
     fn step(proxy: &mut Proxy) -> Vec<Side> {
-        let (sides, mut polled): (Vec<_>, Vec<_>) =
-            proxy.interests().into_iter().map(|(side, fd, flags)| (side, PollFd::new(fd, flags))).unzip();
+        let (sides, mut polled): (Vec<_>, Vec<_>) = proxy
+            .interests()
+            .into_iter()
+            .map(|(side, fd, flags)| (side, PollFd::new(fd, flags)))
+            .unzip();
         poll(&mut polled, PollTimeout::ZERO).unwrap();
         let ready: Vec<_> = polled.iter().map(|fd| fd.any().unwrap()).collect();
-        let sides: Vec<_> = sides.into_iter().zip(ready).filter_map(|(side, ready)| ready.then_some(side)).collect();
+        let sides: Vec<_> = sides
+            .into_iter()
+            .zip(ready)
+            .filter_map(|(side, ready)| ready.then_some(side))
+            .collect();
         for side in &sides {
             proxy.advance(*side);
         }
@@ -272,7 +298,8 @@ mod tests {
         let pty = openpty(None, None).unwrap();
         let null = || File::open("/dev/null").unwrap().into();
         let file = tempfile::tempfile().unwrap();
-        let mut proxy = Proxy::new(pty.master, None, null(), file.try_clone().unwrap().into()).unwrap();
+        let mut proxy =
+            Proxy::new(pty.master, None, null(), file.try_clone().unwrap().into()).unwrap();
         let mut slave = File::from(pty.slave);
         let line = [b'x'; 3000];
         slave.write_all(&line).unwrap();
@@ -288,7 +315,13 @@ mod tests {
         let pty = openpty(None, None).unwrap();
         let (out_read, out_write) = pipe().unwrap();
         drop(out_read);
-        let mut proxy = Proxy::new(pty.master, None, File::open("/dev/null").unwrap().into(), out_write).unwrap();
+        let mut proxy = Proxy::new(
+            pty.master,
+            None,
+            File::open("/dev/null").unwrap().into(),
+            out_write,
+        )
+        .unwrap();
         let mut slave = File::from(pty.slave);
         for _ in 0..100 {
             slave.write_all(&[b'x'; 1000]).unwrap();
@@ -299,15 +332,39 @@ mod tests {
 
     #[test]
     fn the_size_is_that_of_the_callers_terminal() {
-        let size = Winsize { ws_row: 50, ws_col: 132, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_row: 50,
+            ws_col: 132,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         let caller = openpty(Some(&size), None).unwrap();
         let pty = openpty(None, None).unwrap();
         let null = || File::open("/dev/null").unwrap().into();
         let terminal = RawTerminal::of(caller.slave.try_clone().unwrap()).unwrap();
         let proxy = Proxy::new(pty.master, terminal, null(), null()).unwrap();
-        assert_eq!(ioctl::window_size(pty.slave.as_fd()), Ok(WindowSize { rows: 50, columns: 132 }));
-        ioctl::set_window_size(caller.master.as_fd(), WindowSize { rows: 9, columns: 8 }).unwrap();
+        assert_eq!(
+            ioctl::window_size(pty.slave.as_fd()),
+            Ok(WindowSize {
+                rows: 50,
+                columns: 132
+            })
+        );
+        ioctl::set_window_size(
+            caller.master.as_fd(),
+            WindowSize {
+                rows: 9,
+                columns: 8,
+            },
+        )
+        .unwrap();
         proxy.resize();
-        assert_eq!(ioctl::window_size(pty.slave.as_fd()), Ok(WindowSize { rows: 9, columns: 8 }));
+        assert_eq!(
+            ioctl::window_size(pty.slave.as_fd()),
+            Ok(WindowSize {
+                rows: 9,
+                columns: 8
+            })
+        );
     }
 }

@@ -28,17 +28,25 @@ pub(crate) enum Target {
 /// master over `socket`, and makes it the controlling terminal and stdio of this process.
 ///
 /// The root must already be the container's; the process still has the rights of the container's root.
-pub(crate) fn set_up(target: Target, size: Option<(u16, u16)>, uid: u32, socket: &OwnedFd) -> Result<()> {
+pub(crate) fn set_up(
+    target: Target,
+    size: Option<(u16, u16)>,
+    uid: u32,
+    socket: &OwnedFd,
+) -> Result<()> {
     let (master, slave) = open_pty(Path::new("/dev/pts"))?;
     if let Some((rows, columns)) = size {
         let size = WindowSize { rows, columns };
-        ioctl::set_window_size(master.as_fd(), size).context("process.consoleSize: resize the terminal")?;
+        ioctl::set_window_size(master.as_fd(), size)
+            .context("process.consoleSize: resize the terminal")?;
     }
     if target == Target::DevConsole {
-        mount_on_console(slave.as_fd(), Path::new("/dev")).context("process.terminal: mount it on `/dev/console`")?;
+        mount_on_console(slave.as_fd(), Path::new("/dev"))
+            .context("process.terminal: mount it on `/dev/console`")?;
     }
     let owner = Some(Uid::from_raw(uid));
-    fchown(&slave, owner, None).with_context(|| format!("process.user.uid: give the terminal to {uid}"))?;
+    fchown(&slave, owner, None)
+        .with_context(|| format!("process.user.uid: give the terminal to {uid}"))?;
     // First sent, then taken over: the last master's closing hangs up on the processes that have it as controlling terminal.
     send_master(socket.as_fd(), &master)?;
     take_over(&slave)
@@ -59,7 +67,9 @@ fn kind_of(mode: libc::mode_t) -> SFlag {
 fn open_pty(pts: &Path) -> Result<(OwnedFd, OwnedFd)> {
     let shown = pts.display();
     let dir = open_directory(pts).with_context(|| format!("process.terminal: open `{shown}`"))?;
-    let kind = fstatfs(&dir).with_context(|| format!("process.terminal: look at `{shown}`"))?.filesystem_type();
+    let kind = fstatfs(&dir)
+        .with_context(|| format!("process.terminal: look at `{shown}`"))?
+        .filesystem_type();
     if kind != DEVPTS_SUPER_MAGIC {
         bail!("process.terminal: `{shown}` is not a devpts: a terminal needs a devpts mount there");
     }
@@ -67,10 +77,15 @@ fn open_pty(pts: &Path) -> Result<(OwnedFd, OwnedFd)> {
     let how = OpenHow::new()
         .flags(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV);
-    let master = openat2(&dir, "ptmx", how).with_context(|| format!("process.terminal: open `{shown}/ptmx`"))?;
-    let stat = fstat(&master).with_context(|| format!("process.terminal: look at `{shown}/ptmx`"))?;
+    let master = openat2(&dir, "ptmx", how)
+        .with_context(|| format!("process.terminal: open `{shown}/ptmx`"))?;
+    let stat =
+        fstat(&master).with_context(|| format!("process.terminal: look at `{shown}/ptmx`"))?;
     let is_ptmx = kind_of(stat.st_mode) == SFlag::S_IFCHR && stat.st_rdev == makedev(5, 2);
-    ensure!(is_ptmx, "process.terminal: `{shown}/ptmx` is not the device 5:2");
+    ensure!(
+        is_ptmx,
+        "process.terminal: `{shown}/ptmx` is not the device 5:2"
+    );
     ioctl::unlock_pty(master.as_fd()).context("process.terminal: unlock the terminal")?;
     let slave = ioctl::pty_peer(master.as_fd()).context("process.terminal: open the terminal")?;
     Ok((master, slave))
@@ -83,15 +98,24 @@ fn mount_on_console(slave: BorrowedFd<'_>, dev: &Path) -> Result<()> {
     let place = match openat(&dir, "console", create, Mode::from_bits_truncate(0o600)) {
         Err(Errno::EEXIST) => {
             // O_PATH: what is there may be a device or a fifo and is not opened.
-            let found = openat(&dir, "console", OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
-                .context("open it")?;
+            let found = openat(
+                &dir,
+                "console",
+                OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )
+            .context("open it")?;
             let kind = kind_of(fstat(&found).context("look at it")?.st_mode);
-            ensure!(kind == SFlag::S_IFREG || kind == SFlag::S_IFCHR, "it is neither a file nor a device");
+            ensure!(
+                kind == SFlag::S_IFREG || kind == SFlag::S_IFCHR,
+                "it is neither a file nor a device"
+            );
             found
         }
         other => other.context("create it")?,
     };
-    let tree = mount::clone_tree(slave, Path::new(""), Depth::Top).context("clone the terminal's mount")?;
+    let tree = mount::clone_tree(slave, Path::new(""), Depth::Top)
+        .context("clone the terminal's mount")?;
     mount::attach(tree.as_fd(), place.as_fd()).context("attach the terminal's mount")
 }
 
@@ -102,7 +126,8 @@ fn take_over(slave: &OwnedFd) -> Result<()> {
         Ok(_) | Err(Errno::EPERM) => {}
         Err(errno) => return Err(errno).context("process.terminal: make a session"),
     }
-    ioctl::set_controlling_terminal(slave.as_fd()).context("process.terminal: make it the controlling terminal")?;
+    ioctl::set_controlling_terminal(slave.as_fd())
+        .context("process.terminal: make it the controlling terminal")?;
     for dup in [dup2_stdin, dup2_stdout, dup2_stderr] {
         dup(slave).context("process.terminal: make it stdio")?;
     }
@@ -162,16 +187,35 @@ mod tests {
         mount(Some("tmpfs"), "/dev", Some("tmpfs"), MsFlags::empty(), none).unwrap();
         std::fs::create_dir("/dev/pts").unwrap();
         let options = Some("newinstance,ptmxmode=0666");
-        mount(Some("devpts"), "/dev/pts", Some("devpts"), MsFlags::empty(), options).unwrap();
-        let (here, there) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        mount(
+            Some("devpts"),
+            "/dev/pts",
+            Some("devpts"),
+            MsFlags::empty(),
+            options,
+        )
+        .unwrap();
+        let (here, there) = socketpair(
+            AddressFamily::Unix,
+            SockType::Stream,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .unwrap();
 
         std::os::unix::fs::symlink("/dev/null", "/dev/console").unwrap();
-        let error = format!("{:#}", set_up(Target::DevConsole, None, 1234, &there).unwrap_err());
+        let error = format!(
+            "{:#}",
+            set_up(Target::DevConsole, None, 1234, &there).unwrap_err()
+        );
         assert!(error.contains("neither a file nor a device"), "{error}");
         std::fs::remove_file("/dev/console").unwrap();
 
         // The harness reports there afterwards.
-        let (out, err) = (nix::unistd::dup(std::io::stdout()).unwrap(), nix::unistd::dup(std::io::stderr()).unwrap());
+        let (out, err) = (
+            nix::unistd::dup(std::io::stdout()).unwrap(),
+            nix::unistd::dup(std::io::stderr()).unwrap(),
+        );
         let outcome = set_up(Target::DevConsole, Some((33, 44)), 1234, &there);
         let stdio = [0, 1, 2].map(|fd| stat(format!("/proc/self/fd/{fd}").as_str()).unwrap());
         dup2_stdout(&out).unwrap();
@@ -184,14 +228,33 @@ mod tests {
         assert_eq!(&name[..len], b"/dev/ptmx");
         let console = stat("/dev/console").unwrap();
         for stat in stdio {
-            assert_eq!((stat.st_dev, stat.st_ino, stat.st_uid), (console.st_dev, console.st_ino, 1234));
+            assert_eq!(
+                (stat.st_dev, stat.st_ino, stat.st_uid),
+                (console.st_dev, console.st_ino, 1234)
+            );
         }
-        let size = WindowSize { rows: 33, columns: 44 };
+        let size = WindowSize {
+            rows: 33,
+            columns: 44,
+        };
         assert_eq!(ioctl::window_size(std::io::stdin().as_fd()), Ok(size));
         // The session of this process is the terminal's: /dev/tty leads there.
-        std::fs::OpenOptions::new().write(true).open("/dev/pts/0").unwrap().write_all(b"name").unwrap();
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/pts/0")
+            .unwrap()
+            .write_all(b"name")
+            .unwrap();
         let tty_nr = std::fs::read_to_string("/proc/self/stat").unwrap();
-        let tty_nr: u64 = tty_nr.rsplit_once(')').unwrap().1.split_whitespace().nth(4).unwrap().parse().unwrap();
+        let tty_nr: u64 = tty_nr
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .nth(4)
+            .unwrap()
+            .parse()
+            .unwrap();
         assert_eq!(tty_nr, console.st_rdev, "136:0");
         let mut text = [0; 4];
         let mut master = std::fs::File::from(master);

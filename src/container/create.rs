@@ -18,15 +18,23 @@ pub(crate) fn create(context: &Context, options: &CreateOptions) -> Result<()> {
 }
 
 /// With `create` and `run --detach` a terminal needs a socket to go to, and a socket a terminal.
-pub(super) fn detached_console(terminal: bool, socket: Option<&std::path::Path>) -> Result<Console> {
-    match socket {
-        Some(path) => {
-            ensure!(terminal, "cannot use console socket if rundlet will not detach or allocate tty: process.terminal is false");
-            Ok(Console::Socket(crate::console::connect("--console-socket", path)?))
-        }
-        None => {
-            ensure!(!terminal, "cannot allocate tty if rundlet will detach without setting console socket: process.terminal is true");
-            Ok(Console::None)
-        }
+pub(super) fn detached_console(
+    terminal: bool,
+    socket: Option<&std::path::Path>,
+) -> Result<Console> {
+    if let Some(path) = socket {
+        ensure!(
+            terminal,
+            "cannot use console socket if rundlet will not detach or allocate tty: process.terminal is false"
+        );
+        return Ok(Console::Socket(crate::console::connect(
+            "--console-socket",
+            path,
+        )?));
     }
+    ensure!(
+        !terminal,
+        "cannot allocate tty if rundlet will detach without setting console socket: process.terminal is true"
+    );
+    Ok(Console::None)
 }

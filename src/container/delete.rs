@@ -26,7 +26,7 @@ pub(super) const REMOVE_DEADLINE: Duration = Duration::from_secs(2);
 
 pub(crate) fn delete(context: &Context, options: &DeleteOptions) -> Result<()> {
     let id = options.id.as_str();
-    let slot = match Store::new(&context.root).slot(id) {
+    let slot = match Store::new(context).slot(id) {
         Err(error) if options.force && error.is::<NotExist>() => return Ok(()),
         other => other?,
     };
@@ -39,7 +39,10 @@ pub(crate) fn delete(context: &Context, options: &DeleteOptions) -> Result<()> {
     };
     let stopped = match container.status {
         Status::Creating if !options.force => {
-            bail!("cannot delete container `{id}` that is not stopped: {}", container.status)
+            bail!(
+                "cannot delete container `{id}` that is not stopped: {}",
+                container.status
+            )
         }
         Status::Creating => force_stop_creating(container)?,
         // A created container never ran anything of the user's: runc deletes it without --force.
@@ -53,12 +56,17 @@ pub(crate) fn delete(context: &Context, options: &DeleteOptions) -> Result<()> {
 /// Removes a container whose record cannot be used: its cgroup is known from a record of its own, and with it its processes.
 fn forget(slot: &Slot, error: &anyhow::Error) -> Result<()> {
     if !error.is::<NotExist>() {
-        log::warn(format_args!("delete --force goes on without the record: {}", crate::error::chain(error)));
+        log::warn(format_args!(
+            "delete --force goes on without the record: {}",
+            crate::error::chain(error)
+        ));
     }
     if let Some(cgroup) = slot.read_cgroup()? {
         let cgroup = Cgroup::open(&cgroup)?;
         cgroup.kill_all(Signal::SIGKILL)?;
-        cgroup.remove(REMOVE_DEADLINE).with_context(|| format!("delete container `{}`", slot.id))?;
+        cgroup
+            .remove(REMOVE_DEADLINE)
+            .with_context(|| format!("delete container `{}`", slot.id))?;
     }
     slot.remove()
 }
@@ -66,7 +74,10 @@ fn forget(slot: &Slot, error: &anyhow::Error) -> Result<()> {
 fn force_stop(live: Live) -> Result<Stopped> {
     kill::kill_all(&live)?;
     await_death(&live)?;
-    Ok(Stopped(Container { status: Status::Stopped, ..live.container }))
+    Ok(Stopped(Container {
+        status: Status::Stopped,
+        ..live.container
+    }))
 }
 
 /// The runtime that makes the container still lives: it is ended first, or it would go on making what is removed here.
@@ -77,7 +88,10 @@ fn force_stop_creating(container: Container) -> Result<Stopped> {
     {
         match pidfd::send_signal(pidfd.as_fd(), libc::SIGKILL) {
             Ok(()) | Err(Errno::ESRCH) => {}
-            Err(errno) => return Err(errno).with_context(|| format!("kill creating process {}", creator.pid)),
+            Err(errno) => {
+                return Err(errno)
+                    .with_context(|| format!("kill creating process {}", creator.pid));
+            }
         }
         poll_exit(pidfd.as_fd())?;
     }
@@ -86,7 +100,10 @@ fn force_stop_creating(container: Container) -> Result<Stopped> {
     match container.status {
         Status::Stopped | Status::Creating => {
             container.cgroup()?.kill_all(Signal::SIGKILL)?;
-            Ok(Stopped(Container { status: Status::Stopped, ..container }))
+            Ok(Stopped(Container {
+                status: Status::Stopped,
+                ..container
+            }))
         }
         _ => force_stop(container.live()?),
     }
@@ -109,9 +126,17 @@ fn await_death(live: &Live) -> Result<()> {
         return Ok(());
     }
     let pid = live.init.pid;
-    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let read =
+        |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let stat = read("stat");
-    let state = stat.rsplit(')').next().unwrap_or_default().trim_start().chars().next().unwrap_or('?');
+    let state = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .trim_start()
+        .chars()
+        .next()
+        .unwrap_or('?');
     bail!(
         "container `{}`: init process {pid} did not end within {} s of SIGKILL (state {state}, waiting in `{}`); the state is kept",
         live.container.slot.id,

@@ -12,9 +12,9 @@ use super::create::detached_console;
 use super::launch::Console;
 use super::options::{Context, ExecOptions, ExecProcess};
 use super::record::Record;
+use super::run::Foreground;
 use super::status::Status;
 use super::store::FILTER;
-use super::run::Foreground;
 use super::{Container, Live, placement};
 use crate::fs::atomic;
 use crate::init::{self, Child};
@@ -34,9 +34,13 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
     let preserved = placement::preserve_descriptors(options.preserve_fds)?;
     let container = Container::open(context, id)?;
     match container.status {
-        Status::Stopped => bail!("cannot exec in a stopped container: `{id}`: container not running"),
+        Status::Stopped => {
+            bail!("cannot exec in a stopped container: `{id}`: container not running")
+        }
         // Checked before anything is put into the frozen cgroup, where it would hang (X2).
-        Status::Paused if !options.ignore_paused => bail!("cannot exec in a paused container: `{id}` (use --ignore-paused)"),
+        Status::Paused if !options.ignore_paused => {
+            bail!("cannot exec in a paused container: `{id}` (use --ignore-paused)")
+        }
         _ => {}
     }
     let live = container.live()?;
@@ -52,9 +56,13 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
         }
     }
     let socket = options.console_socket.as_deref();
-    let foreground = (!options.detach).then(|| Foreground::prepare(process.terminal && socket.is_none()));
+    let foreground =
+        (!options.detach).then(|| Foreground::prepare(process.terminal && socket.is_none()));
     let mut foreground = foreground.transpose()?;
-    let console = match foreground.as_mut().and_then(|foreground| foreground.console.take()) {
+    let console = match foreground
+        .as_mut()
+        .and_then(|foreground| foreground.console.take())
+    {
         Some(console) => Console::Socket(console),
         None => detached_console(process.terminal, socket)?,
     };
@@ -82,11 +90,17 @@ fn process(options: &ExecOptions, record: &Record) -> Result<Process> {
     process.terminal = flags.tty;
     process.console_size = None;
     if let Some(cwd) = &flags.cwd {
-        ensure!(cwd.starts_with('/'), "--cwd: `{cwd}` is not an absolute path");
+        ensure!(
+            cwd.starts_with('/'),
+            "--cwd: `{cwd}` is not an absolute path"
+        );
         process.cwd.clone_from(cwd);
     }
     for variable in &flags.env {
-        ensure!(variable.find('=').is_some_and(|at| at > 0), "--env: `{variable}` is not of the form NAME=VALUE");
+        ensure!(
+            variable.find('=').is_some_and(|at| at > 0),
+            "--env: `{variable}` is not of the form NAME=VALUE"
+        );
         process.env.push(variable.clone());
     }
     process.env = last_of_each(process.env);
@@ -95,7 +109,9 @@ fn process(options: &ExecOptions, record: &Record) -> Result<Process> {
         process.user.gid = flags.gid.unwrap_or(0);
     }
     process.user.additional_gids.extend(&flags.additional_gids);
-    process.capabilities.add(plan::process::mask_of_names(&flags.caps).context("--cap")?);
+    process
+        .capabilities
+        .add(plan::process::mask_of_names(&flags.caps).context("--cap")?);
     if let Some(profile) = &flags.apparmor {
         process.apparmor_profile = Some(profile.clone());
     }
@@ -135,33 +151,43 @@ impl Tenant {
         let record = &live.container.record;
         let filter = record.has_filter.then(|| read_filter(live)).transpose()?;
         let mut cgroup = live.container.cgroup()?.for_exec(&options.cgroups)?;
-        let namespaces = record.namespaces.iter().fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
-        let init = live.pidfd().try_clone_to_owned().context("duplicate the init's pidfd")?;
+        let namespaces = record
+            .namespaces
+            .iter()
+            .fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
+        let init = live
+            .pidfd()
+            .try_clone_to_owned()
+            .context("duplicate the init's pidfd")?;
         let (end, tenant_end) = proto::pair()?;
         nix::sys::prctl::set_dumpable(false).context("make the runtime non-dumpable")?;
-        let mut cloned = clone3(&CloneRequest { flags: CloneFlags::empty(), cgroup: cgroup.clone_into_fd() });
+        let mut cloned = clone3(&CloneRequest {
+            flags: CloneFlags::empty(),
+            cgroup: cgroup.clone_into_fd(),
+        });
         // The container has given its own cgroup children with controllers, as systemd in it does: no process can be put
         // there any more, so it goes where the init has gone.
         if matches!(cloned, Err(Errno::EBUSY)) && options.cgroups.is_empty() {
-            cgroup = live.container.cgroup()?.for_exec_beside(Pid::from_raw(live.init.pid))?;
-            cloned = clone3(&CloneRequest { flags: CloneFlags::empty(), cgroup: cgroup.clone_into_fd() });
+            cgroup = live
+                .container
+                .cgroup()?
+                .for_exec_beside(Pid::from_raw(live.init.pid))?;
+            cloned = clone3(&CloneRequest {
+                flags: CloneFlags::empty(),
+                cgroup: cgroup.clone_into_fd(),
+            });
         }
         let cloned = cloned.context("clone a process for the container's cgroup")?;
         let Cloned::Parent { pid, pidfd } = cloned else {
             drop(end);
-            let console_socket = match console {
-                Console::Socket(socket) => Some(socket),
-                Console::None => None,
-            };
             let child = Child {
                 id: &record.state.id,
                 process,
                 end: Some(tenant_end),
                 filter: filter.as_ref(),
-                console_socket,
+                console_socket: console.into_socket(),
                 ignored_signals: host.ignored_signals,
                 in_user_namespace: record.has(Kind::User),
-                setgroups_denied: false,
                 new_keyring: record.new_keyring,
                 preserved,
                 container: None,
@@ -171,7 +197,12 @@ impl Tenant {
             init::enter_running(child, init, namespaces)
         };
         drop((tenant_end, console));
-        let mut tenant = Tenant { end, pid, pidfd, committed: false };
+        let mut tenant = Tenant {
+            end,
+            pid,
+            pidfd,
+            committed: false,
+        };
         if cgroup.clone_into_fd().is_none() {
             cgroup.attach(pid)?;
         }
@@ -193,7 +224,8 @@ impl Tenant {
         match self.receive()? {
             FromInit::InitPid(pid) => {
                 let stage = std::mem::replace(&mut self.pid, Pid::from_raw(pid));
-                self.pidfd = pidfd::open(Pid::from_raw(pid)).with_context(|| format!("open pidfd of process {pid}"))?;
+                self.pidfd = pidfd::open(Pid::from_raw(pid))
+                    .with_context(|| format!("open pidfd of process {pid}"))?;
                 nix::sys::wait::waitpid(stage, None).context("wait for the stage process")?;
                 Ok(())
             }
@@ -205,7 +237,10 @@ impl Tenant {
         match self.end.receive(Some(self.pidfd.as_fd()))? {
             Some(FromInit::Failed(failure)) => Err(placement::failure(&failure)),
             Some(message) => Ok(message),
-            None => bail!("the process died before it was ready: {}", placement::describe_death(self.pid)),
+            None => bail!(
+                "the process died before it was ready: {}",
+                placement::describe_death(self.pid)
+            ),
         }
     }
 
@@ -225,13 +260,17 @@ impl Tenant {
             atomic::write_pid_file(path, self.pid.as_raw()).context("--pid-file")?;
         }
         self.committed = true;
-        let pidfd = self.pidfd.try_clone().context("duplicate the process's pidfd")?;
+        let pidfd = self
+            .pidfd
+            .try_clone()
+            .context("duplicate the process's pidfd")?;
         Ok((self.pid, pidfd))
     }
 }
 
 fn read_filter(live: &Live) -> Result<Program> {
     let path: PathBuf = live.container.slot.path().join(FILTER);
-    let bytes = std::fs::read(&path).with_context(|| format!("read seccomp filter `{}`", path.display()))?;
+    let bytes = std::fs::read(&path)
+        .with_context(|| format!("read seccomp filter `{}`", path.display()))?;
     Program::from_bytes(&bytes).with_context(|| format!("seccomp filter `{}`", path.display()))
 }

@@ -33,7 +33,8 @@ impl Signals {
         default_signal(libc::SIGCHLD).context("reset SIGCHLD")?;
         let all = SigSet::all();
         all.thread_block().context("block signals")?;
-        let fd = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("make a signalfd")?;
+        let fd = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .context("make a signalfd")?;
         Ok(Signals(fd))
     }
 }
@@ -96,7 +97,8 @@ pub(crate) fn wait(
             if let Some(terminal) = terminal {
                 terminal.drain();
             }
-            let exit = wait::wait_pidfd(waited.pidfd).context("wait for the container's process")?;
+            let exit =
+                wait::wait_pidfd(waited.pidfd).context("wait for the container's process")?;
             return Ok(Outcome { exit, notify_error });
         }
     }
@@ -109,8 +111,10 @@ fn poll_all(
     relay: Option<&Relay>,
 ) -> Result<Vec<Source>> {
     let mut sources = vec![Source::Signals, Source::Exit];
-    let mut polled =
-        vec![PollFd::new(signals.0.as_fd(), PollFlags::POLLIN), PollFd::new(waited.pidfd, PollFlags::POLLIN)];
+    let mut polled = vec![
+        PollFd::new(signals.0.as_fd(), PollFlags::POLLIN),
+        PollFd::new(waited.pidfd, PollFlags::POLLIN),
+    ];
     for (side, fd, flags) in terminal.map(Proxy::interests).unwrap_or_default() {
         sources.push(Source::Terminal(side));
         polled.push(PollFd::new(fd, flags));
@@ -132,11 +136,18 @@ fn poll_all(
         // Only the relay has a deadline.
         return Ok(vec![Source::Notify]);
     }
-    let ready = sources.into_iter().zip(polled).filter(|(_, fd)| fd.revents().is_none_or(|events| !events.is_empty()));
+    let ready = sources
+        .into_iter()
+        .zip(polled)
+        .filter(|(_, fd)| fd.revents().is_none_or(|events| !events.is_empty()));
     Ok(ready.map(|(source, _)| source).collect())
 }
 
-fn handle_signals(signals: &Signals, waited: Waited<'_>, mut terminal: Option<&mut Proxy>) -> Result<()> {
+fn handle_signals(
+    signals: &Signals,
+    waited: Waited<'_>,
+    mut terminal: Option<&mut Proxy>,
+) -> Result<()> {
     let own = Pid::this().as_raw().cast_unsigned();
     while let Some(info) = signals.0.read_signal().context("read a signal")? {
         let number = info.ssi_signo.cast_signed();
@@ -154,7 +165,10 @@ fn handle_signals(signals: &Signals, waited: Waited<'_>, mut terminal: Option<&m
             _ => match pidfd::send_signal(waited.pidfd, number) {
                 // It has just ended: seen in the next round.
                 Ok(()) | Err(Errno::ESRCH) => {}
-                Err(errno) => return Err(errno).with_context(|| format!("forward signal {number} to the container")),
+                Err(errno) => {
+                    return Err(errno)
+                        .with_context(|| format!("forward signal {number} to the container"));
+                }
             },
         }
     }
@@ -184,13 +198,25 @@ mod tests {
 
     /// A child without the blocked signals of its parent: what `init` does for a container.
     fn shell(script: &str) -> (Pid, OwnedFd) {
-        let child = Command::new("env").args(["--block-signal=", "--default-signal", "sh", "-c", script]).spawn();
+        let child = Command::new("env")
+            .args(["--block-signal=", "--default-signal", "sh", "-c", script])
+            .spawn();
         let pid = Pid::from_raw(child.map(|child| child.id().cast_signed()).unwrap());
         (pid, pidfd::open(pid).unwrap())
     }
 
     fn wait_for(signals: &Signals, (pid, pidfd): &(Pid, OwnedFd)) -> Exit {
-        wait(signals, Waited { pid: *pid, pidfd: pidfd.as_fd() }, None, None).unwrap().exit
+        wait(
+            signals,
+            Waited {
+                pid: *pid,
+                pidfd: pidfd.as_fd(),
+            },
+            None,
+            None,
+        )
+        .unwrap()
+        .exit
     }
 
     #[test]
@@ -219,7 +245,10 @@ mod tests {
             drop(reader);
             assert_eq!(nix::unistd::write(&writer, b"x"), Err(Errno::EPIPE));
             // Sent late enough for the traps to be set.
-            let late = Command::new("sh").args(["-c", &format!("sleep 1; kill -{signal} $PPID")]).spawn().unwrap();
+            let late = Command::new("sh")
+                .args(["-c", &format!("sleep 1; kill -{signal} $PPID")])
+                .spawn()
+                .unwrap();
             assert_eq!(wait_for(&signals, &child).status(), status);
             drop(late);
         }
@@ -237,10 +266,20 @@ mod tests {
     fn a_terminal_in_the_foreground() {
         let caller = nix::pty::openpty(None, None).unwrap();
         let stdio = || Stdio::from(caller.slave.try_clone().unwrap());
-        let test = testing::own_process("container::foreground::tests::a_terminal_in_the_foreground_alone");
+        let test = testing::own_process(
+            "container::foreground::tests::a_terminal_in_the_foreground_alone",
+        );
         let mut runtime = Command::new("setsid");
-        runtime.arg("--ctty").arg(test.get_program()).args(test.get_args());
-        let mut runtime = runtime.stdin(stdio()).stdout(stdio()).stderr(Stdio::null()).spawn().unwrap();
+        runtime
+            .arg("--ctty")
+            .arg(test.get_program())
+            .args(test.get_args());
+        let mut runtime = runtime
+            .stdin(stdio())
+            .stdout(stdio())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut keyboard = std::fs::File::from(caller.master.try_clone().unwrap());
         let mut screen = std::fs::File::from(caller.master);
         let mut shown = String::new();
@@ -255,7 +294,10 @@ mod tests {
         read_until("ready");
         crate::sys::ioctl::set_window_size(
             keyboard.as_fd(),
-            crate::sys::ioctl::WindowSize { rows: 21, columns: 43 },
+            crate::sys::ioctl::WindowSize {
+                rows: 21,
+                columns: 43,
+            },
         )
         .unwrap();
         keyboard.write_all(b"hello\n").unwrap();
@@ -263,7 +305,12 @@ mod tests {
         assert!(seen.contains("got hello, 21 43"), "{seen}");
         drop(caller.slave);
         let status = runtime.wait().unwrap();
-        assert_eq!((status.code(), status.signal()), (Some(0), None), "{}", read_until("bye"));
+        assert_eq!(
+            (status.code(), status.signal()),
+            (Some(0), None),
+            "{}",
+            read_until("bye")
+        );
     }
 
     #[test]
@@ -281,13 +328,31 @@ mod tests {
         let stdio = || Stdio::from(pty.slave.try_clone().unwrap());
         let script = "stty -echo; printf ready; read line; echo \"got $line, $(stty size)\"; seq 20000; printf bye; exit 9";
         let mut command = Command::new("setsid");
-        command.args(["env", "--block-signal=", "--default-signal", "sh", "-c", script]);
-        let child = command.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
+        command.args([
+            "env",
+            "--block-signal=",
+            "--default-signal",
+            "sh",
+            "-c",
+            script,
+        ]);
+        let child = command
+            .stdin(stdio())
+            .stdout(stdio())
+            .stderr(stdio())
+            .spawn()
+            .unwrap();
         drop((command, pty.slave));
         let pid = Pid::from_raw(child.id().cast_signed());
         let pidfd = pidfd::open(pid).unwrap();
         let mut proxy = Proxy::to_stdio(pty.master, raw).unwrap();
-        let waited = Waited { pid, pidfd: pidfd.as_fd() };
-        assert_eq!(wait(&signals, waited, Some(&mut proxy), None).unwrap().exit, Exit::Code(9));
+        let waited = Waited {
+            pid,
+            pidfd: pidfd.as_fd(),
+        };
+        assert_eq!(
+            wait(&signals, waited, Some(&mut proxy), None).unwrap().exit,
+            Exit::Code(9)
+        );
     }
 }

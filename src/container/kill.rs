@@ -34,9 +34,15 @@ pub(crate) fn kill(context: &Context, options: &KillOptions) -> Result<()> {
 /// Signals the init. One that is gone by now is "not running", in the words engines look for.
 pub(super) fn signal(live: &Live, signal: i32) -> Result<()> {
     match pidfd::send_signal(live.pidfd(), signal) {
-        Err(Errno::ESRCH) => anyhow::bail!("container not running: `{}` has just stopped", live.container.slot.id),
+        Err(Errno::ESRCH) => anyhow::bail!(
+            "container not running: `{}` has just stopped",
+            live.container.slot.id
+        ),
         other => other.with_context(|| {
-            format!("send signal {signal} to init process {} of container `{}`", live.init.pid, live.container.slot.id)
+            format!(
+                "send signal {signal} to init process {} of container `{}`",
+                live.init.pid, live.container.slot.id
+            )
         }),
     }
 }

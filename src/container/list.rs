@@ -4,24 +4,28 @@ use std::os::fd::AsFd as _;
 
 use anyhow::Result;
 
+use super::Container;
 use super::options::Context;
 use super::output::StateOutput;
 use super::state::describe;
 use super::store::Store;
-use super::Container;
 use crate::error::NotExist;
 use crate::log;
 
 /// States in the order of ids, with the owner of each. What cannot be read is skipped with a warning (Z4); what vanishes
 /// meanwhile was deleted and is no matter.
 pub(crate) fn list(context: &Context) -> Result<Vec<StateOutput>> {
-    let store = Store::new(&context.root);
+    let store = Store::new(context);
     let mut states = Vec::new();
     for id in store.ids()? {
         match store.slot(&id).and_then(Container::load) {
             Ok(container) => {
-                let uid = nix::sys::stat::fstat(container.slot.dir.as_fd()).map_or(0, |stat| stat.st_uid);
-                states.push(StateOutput { owner: owner(uid), ..describe(&container) });
+                let uid =
+                    nix::sys::stat::fstat(container.slot.dir.as_fd()).map_or(0, |stat| stat.st_uid);
+                states.push(StateOutput {
+                    owner: owner(uid),
+                    ..describe(&container)
+                });
             }
             Err(error) if error.is::<NotExist>() => {}
             Err(error) => log::warn(format_args!("skipped: {}", crate::error::chain(&error))),

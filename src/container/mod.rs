@@ -2,6 +2,7 @@
 //! state is made here, once. Called by `cli`.
 
 pub(crate) mod create;
+pub(crate) mod creating;
 pub(crate) mod delete;
 pub(crate) mod exec;
 pub(crate) mod foreground;
@@ -55,7 +56,7 @@ pub(crate) struct Stopped(pub(crate) Container);
 
 impl Container {
     pub(crate) fn open(context: &Context, id: &str) -> Result<Container> {
-        Container::load(Store::new(&context.root).slot(id)?)
+        Container::load(Store::new(context).slot(id)?)
     }
 
     pub(crate) fn load(slot: Slot) -> Result<Container> {
@@ -65,7 +66,11 @@ impl Container {
 
     pub(crate) fn of(slot: Slot, record: Record) -> Result<Container> {
         let status = status::of(&slot, &record)?;
-        Ok(Container { slot, record, status })
+        Ok(Container {
+            slot,
+            record,
+            status,
+        })
     }
 
     pub(crate) fn cgroup(&self) -> Result<Cgroup> {
@@ -86,7 +91,11 @@ impl Container {
         if !status::is_alive(init) {
             bail!("container not running: `{id}` has just stopped");
         }
-        Ok(Live { container: self, init, pidfd })
+        Ok(Live {
+            container: self,
+            init,
+            pidfd,
+        })
     }
 
     pub(crate) fn created(self) -> Result<Created> {
@@ -102,7 +111,10 @@ impl Container {
     pub(crate) fn stopped(self) -> Result<Stopped> {
         match self.status {
             Status::Stopped => Ok(Stopped(self)),
-            other => bail!("cannot delete container `{}` that is not stopped: {other}", self.slot.id),
+            other => bail!(
+                "cannot delete container `{}` that is not stopped: {other}",
+                self.slot.id
+            ),
         }
     }
 }

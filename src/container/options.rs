@@ -11,7 +11,6 @@ pub(crate) struct Context {
     /// The root is a fresh directory below `$XDG_RUNTIME_DIR`: it needs the sticky bit, else the host's cleaner
     /// may take it away while a container runs.
     pub(crate) root_is_private_default: bool,
-    pub(crate) debug: bool,
     pub(crate) systemd_cgroup: bool,
     pub(crate) rootless: Rootless,
 }

@@ -28,9 +28,13 @@ pub(super) fn preserve_descriptors(asked: u32) -> Result<u32> {
     let count = activated + asked;
     for number in 3..3 + count {
         let number = i32::try_from(number).context("--preserve-fds")?;
-        ensure!(sys::process::is_open(number), "--preserve-fds: descriptor {number} of {count} from 3 on is not open");
+        ensure!(
+            sys::process::is_open(number),
+            "--preserve-fds: descriptor {number} of {count} from 3 on is not open"
+        );
     }
-    sys::fd::close_range(3 + count, sys::fd::LAST, sys::fd::Fate::CloseOnExec).context("mark the caller's descriptors close-on-exec")?;
+    sys::fd::close_range(3 + count, sys::fd::LAST, sys::fd::Fate::CloseOnExec)
+        .context("mark the caller's descriptors close-on-exec")?;
     Ok(count)
 }
 
@@ -47,13 +51,23 @@ pub(super) fn listen_environment() -> Vec<String> {
 pub(super) fn open_namespaces(namespaces: &Namespaces) -> Result<Vec<(usize, OwnedFd)>> {
     let mut opened = Vec::new();
     for (place, join) in namespaces.join.iter().enumerate() {
-        let at = || format!("linux.namespaces[{}].path: {} namespace `{}`", join.index, join.kind.name(), join.path.display());
+        let at = || {
+            format!(
+                "linux.namespaces[{}].path: {} namespace `{}`",
+                join.index,
+                join.kind.name(),
+                join.path.display()
+            )
+        };
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-        let fd = open(&join.path, flags, Mode::empty()).with_context(|| format!("{}: open", at()))?;
+        let fd =
+            open(&join.path, flags, Mode::empty()).with_context(|| format!("{}: open", at()))?;
         match sys::ioctl::namespace_type(fd.as_fd()) {
             Ok(kind) if kind == join.kind.flag().bits() => opened.push((place, fd)),
             Ok(_) => return Err(anyhow!("{}: is a namespace of another type", at())),
-            Err(errno) => return Err(anyhow!(errno).context(format!("{}: is not a namespace", at()))),
+            Err(errno) => {
+                return Err(anyhow!(errno).context(format!("{}: is not a namespace", at())));
+            }
         }
     }
     Ok(opened)
@@ -65,8 +79,9 @@ pub(super) fn split_pid(
     joins: Vec<(usize, OwnedFd)>,
     stage: bool,
 ) -> (Option<OwnedFd>, Vec<(usize, OwnedFd)>) {
-    let (mut pid, others): (Vec<_>, Vec<_>) =
-        joins.into_iter().partition(|(place, _)| !stage && namespaces.join[*place].kind == Kind::Pid);
+    let (mut pid, others): (Vec<_>, Vec<_>) = joins
+        .into_iter()
+        .partition(|(place, _)| !stage && namespaces.join[*place].kind == Kind::Pid);
     (pid.pop().map(|(_, fd)| fd), others)
 }
 
@@ -78,7 +93,8 @@ pub(super) fn write_id_maps(pid: Pid, namespaces: &Namespaces) -> Result<()> {
 
 fn write_map(pid: Pid, file: &str, map: &[IdMap], field: &str) -> Result<()> {
     let text = map_text(map);
-    write_proc(pid, file, &text).with_context(|| format!("{field}: map `{}`", text.trim_end().replace('\n', ", ")))
+    write_proc(pid, file, &text)
+        .with_context(|| format!("{field}: map `{}`", text.trim_end().replace('\n', ", ")))
 }
 
 /// By the runtime and not by the process itself, whose /proc files belong to root as it is not dumpable (E2).
@@ -100,12 +116,18 @@ fn write_proc(pid: Pid, file: &str, text: &str) -> Result<()> {
 /// limits are set by the process itself when it has nothing left to do that a low one could break.
 pub(super) fn raise_rlimits(pid: Pid, limits: &[Rlimit]) -> Result<()> {
     for (index, limit) in limits.iter().enumerate() {
-        let Rlimit { name, soft, hard, .. } = limit;
+        let Rlimit {
+            name, soft, hard, ..
+        } = limit;
         let at = || format!("process.rlimits[{index}]: set {name} to {soft}:{hard}");
         let own = sys::process::hard_limit(limit.resource).with_context(at)?;
         if *hard > own {
-            sys::process::set_rlimit(pid, limit.resource, own, *hard)
-                .with_context(|| format!("{} (raising the hard limit {own} needs CAP_SYS_RESOURCE)", at()))?;
+            sys::process::set_rlimit(pid, limit.resource, own, *hard).with_context(|| {
+                format!(
+                    "{} (raising the hard limit {own} needs CAP_SYS_RESOURCE)",
+                    at()
+                )
+            })?;
         }
     }
     Ok(())
@@ -129,7 +151,9 @@ pub(super) fn describe_death(pid: Pid) -> String {
 /// clone3 says only EINVAL, EPERM or ENOSPC; this says what that means here.
 pub(super) fn clone_hint(flags: CloneFlags) -> String {
     let hint = match Errno::last() {
-        Errno::EPERM => " (not allowed to make these namespaces: run as root or with a user namespace)",
+        Errno::EPERM => {
+            " (not allowed to make these namespaces: run as root or with a user namespace)"
+        }
         Errno::ENOSPC => " (a limit of user namespaces: see /proc/sys/user/max_*_namespaces)",
         Errno::EINVAL => " (the kernel lacks one of these namespaces)",
         _ => "",
@@ -139,9 +163,16 @@ pub(super) fn clone_hint(flags: CloneFlags) -> String {
 
 /// The directories of `--overlay-upper` and of its annotations, where they are missing. They are the user's and stay.
 pub(super) fn make_overlay_directories(rootfs: &RootfsPlan) -> Result<()> {
-    let Some(upper) = rootfs.overlay.as_ref().and_then(|overlay| overlay.upper.as_ref()) else { return Ok(()) };
+    let Some(upper) = rootfs
+        .overlay
+        .as_ref()
+        .and_then(|overlay| overlay.upper.as_ref())
+    else {
+        return Ok(());
+    };
     for directory in [&upper.upper, &upper.work] {
-        std::fs::create_dir_all(directory).with_context(|| format!("overlay: make directory `{}`", directory.display()))?;
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("overlay: make directory `{}`", directory.display()))?;
     }
     Ok(())
 }

@@ -58,7 +58,8 @@ impl Record {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let file = openat(dir, FILE, flags, Mode::empty()).context("open `state.json`")?;
         let mut bytes = Vec::with_capacity(8192);
-        std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut bytes).context("read `state.json`")?;
+        std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut bytes)
+            .context("read `state.json`")?;
         let record: Record = serde_json::from_slice(&bytes).context("parse `state.json`")?;
         ensure!(
             record.version == VERSION,

@@ -20,9 +20,13 @@ pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
     sealed::ensure()?;
     let launch = Launch::prepare(context, &options.create)?;
     let socket = options.create.console_socket.as_deref();
-    let foreground = (!options.detach).then(|| Foreground::prepare(launch.plan.process.terminal && socket.is_none()));
+    let foreground = (!options.detach)
+        .then(|| Foreground::prepare(launch.plan.process.terminal && socket.is_none()));
     let mut foreground = foreground.transpose()?;
-    let console = match foreground.as_mut().and_then(|foreground| foreground.console.take()) {
+    let console = match foreground
+        .as_mut()
+        .and_then(|foreground| foreground.console.take())
+    {
         Some(console) => Console::Socket(console),
         None => detached_console(launch.plan.process.terminal, socket)?,
     };
@@ -34,7 +38,14 @@ pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
         foreground.attach()?;
     }
     // The service manager is to watch the process that stays: this one, unless detached.
-    let relay = start::relay(ready.state_dir(), if foreground.is_some() { Pid::this() } else { ready.pid()? })?;
+    let relay = start::relay(
+        ready.state_dir(),
+        if foreground.is_some() {
+            Pid::this()
+        } else {
+            ready.pid()?
+        },
+    )?;
     ready.commit()?;
     ready.await_exec()?;
     let live = ready.release(Status::Running)?;
@@ -43,7 +54,10 @@ pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
         Ok(None) => return Ok(0),
         Err(error) => {
             // The first error is the one to report; a container that cannot be removed keeps its state.
-            let force = DeleteOptions { id: options.create.id.clone(), force: true };
+            let force = DeleteOptions {
+                id: options.create.id.clone(),
+                force: true,
+            };
             if let Err(error) = delete::delete(context, &force) {
                 log::warn(format_args!("{}", crate::error::chain(&error)));
             }
@@ -51,20 +65,30 @@ pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
         }
     };
     if !options.keep {
-        Stopped(Container { status: Status::Stopped, ..live.container }).destroy()?;
+        Stopped(Container {
+            status: Status::Stopped,
+            ..live.container
+        })
+        .destroy()?;
     }
     Ok(code)
 }
 
 /// The exit code, or `None` when detached.
-fn after_start(live: &Live, foreground: Option<Foreground>, relay: Option<Relay>) -> Result<Option<i32>> {
+fn after_start(
+    live: &Live,
+    foreground: Option<Foreground>,
+    relay: Option<Relay>,
+) -> Result<Option<i32>> {
     let Some(foreground) = foreground else {
         start::poststart(live)?;
         relay.map_or(Ok(()), |relay| relay.run(live.pidfd()))?;
         return Ok(None);
     };
     start::poststart(live)?;
-    foreground.wait(Pid::from_raw(live.init.pid), live.pidfd(), relay).map(Some)
+    foreground
+        .wait(Pid::from_raw(live.init.pid), live.pidfd(), relay)
+        .map(Some)
 }
 
 /// What `run` and `exec` hold while a process of the container runs in the foreground.
@@ -82,11 +106,21 @@ impl Foreground {
     pub(super) fn prepare(terminal: bool) -> Result<Foreground> {
         let (mut console, mut master) = (None, None);
         if terminal {
-            let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
-                .context("make a socket pair for the console")?;
+            let (ours, theirs) = socketpair(
+                AddressFamily::Unix,
+                SockType::Stream,
+                None,
+                SockFlag::SOCK_CLOEXEC,
+            )
+            .context("make a socket pair for the console")?;
             (console, master) = (Some(theirs), Some(ours));
         }
-        Ok(Foreground { signals: foreground::Signals::catch()?, console, master, terminal: None })
+        Ok(Foreground {
+            signals: foreground::Signals::catch()?,
+            console,
+            master,
+            terminal: None,
+        })
     }
 
     /// Connects the caller's terminal with the container's. Once the process is ready and before it becomes the program, which
@@ -100,7 +134,12 @@ impl Foreground {
     }
 
     /// Until the process has ended; its exit code, 128 + n after signal n.
-    pub(super) fn wait(self, pid: Pid, pidfd: std::os::fd::BorrowedFd<'_>, relay: Option<Relay>) -> Result<i32> {
+    pub(super) fn wait(
+        self,
+        pid: Pid,
+        pidfd: std::os::fd::BorrowedFd<'_>,
+        relay: Option<Relay>,
+    ) -> Result<i32> {
         let mut terminal = self.terminal;
         let waited = foreground::Waited { pid, pidfd };
         let outcome = foreground::wait(&self.signals, waited, terminal.as_mut(), relay)?;

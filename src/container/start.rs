@@ -12,13 +12,16 @@ use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 use super::options::Context;
 use super::store::GATE;
 use super::{Container, Created, Live, kill};
-use crate::sd_notify::{self, Relay};
 use crate::hooks;
+use crate::sd_notify::{self, Relay};
 
 pub(crate) fn start(context: &Context, id: &str) -> Result<()> {
     let created = Container::open(context, id)?.created()?;
     let live = created.live();
-    let relay = relay(live.container.slot.dir.as_fd(), Pid::from_raw(live.init.pid))?;
+    let relay = relay(
+        live.container.slot.dir.as_fd(),
+        Pid::from_raw(live.init.pid),
+    )?;
     let gate = open_gate(&created)?;
     if !live.container.record.hooks.poststart.is_empty() {
         await_exec(&gate)?;
@@ -58,7 +61,9 @@ fn open_gate(created: &Created) -> Result<OwnedFd> {
     let dir = container.slot.dir.as_fd();
     let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let gate = match openat(dir, GATE, flags, Mode::empty()) {
-        Err(Errno::ENXIO) => bail!("cannot start a container that has stopped: `{id}`: its init is gone"),
+        Err(Errno::ENXIO) => {
+            bail!("cannot start a container that has stopped: `{id}`: its init is gone")
+        }
         Err(Errno::ENOENT) => bail!("cannot start an already running container: `{id}`"),
         other => other.with_context(|| format!("open `{GATE}` of container `{id}`"))?,
     };
@@ -67,7 +72,9 @@ fn open_gate(created: &Created) -> Result<OwnedFd> {
         other => other.with_context(|| format!("remove `{GATE}` of container `{id}`"))?,
     }
     match nix::unistd::write(&gate, b"s") {
-        Err(Errno::EPIPE) => bail!("cannot start a container that has stopped: `{id}`: its init is gone"),
+        Err(Errno::EPIPE) => {
+            bail!("cannot start a container that has stopped: `{id}`: its init is gone")
+        }
         other => other.with_context(|| format!("write to `{GATE}` of container `{id}`"))?,
     };
     Ok(gate)
@@ -80,7 +87,11 @@ fn await_exec(gate: &OwnedFd) -> Result<()> {
     loop {
         match poll(&mut polled, PollTimeout::NONE) {
             Err(Errno::EINTR) => {}
-            other => return other.context("wait for the container's program to start").map(drop),
+            other => {
+                return other
+                    .context("wait for the container's program to start")
+                    .map(drop);
+            }
         }
     }
 }

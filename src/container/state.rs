@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
+use super::Container;
 use super::options::Context;
 use super::output::StateOutput;
 use super::status::Status;
-use super::Container;
 
 pub(crate) fn state(context: &Context, id: &str) -> Result<StateOutput> {
     Ok(describe(&Container::open(context, id)?))
@@ -14,7 +14,10 @@ pub(crate) fn state(context: &Context, id: &str) -> Result<StateOutput> {
 /// pid is 0 where there is no process, as runc prints it.
 pub(super) fn describe(container: &Container) -> StateOutput {
     let Container { record, status, .. } = container;
-    let pid = record.init.filter(|_| *status != Status::Stopped).map_or(0, |init| init.pid);
+    let pid = record
+        .init
+        .filter(|_| *status != Status::Stopped)
+        .map_or(0, |init| init.pid);
     StateOutput {
         oci_version: record.state.oci_version.clone(),
         id: record.state.id.clone(),

@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 
 use anyhow::{Context as _, Result};
-use nix::sys::stat::fstatat;
 use nix::fcntl::AtFlags;
+use nix::sys::stat::fstatat;
 
 use super::record::{ProcessId, Record};
 use super::store::{GATE, Slot};
@@ -41,7 +41,11 @@ impl std::fmt::Display for Status {
 /// The status as of now.
 pub(crate) fn of(slot: &Slot, record: &Record) -> Result<Status> {
     let Some(init) = record.init else {
-        return Ok(if is_alive(record.creator) { Status::Creating } else { Status::Stopped });
+        return Ok(if is_alive(record.creator) {
+            Status::Creating
+        } else {
+            Status::Stopped
+        });
     };
     if !is_alive(init) {
         return Ok(Status::Stopped);
@@ -49,18 +53,27 @@ pub(crate) fn of(slot: &Slot, record: &Record) -> Result<Status> {
     if fstatat(slot.dir.as_fd(), GATE, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() {
         return Ok(Status::Created);
     }
-    let frozen = Cgroup::open(&record.cgroup)?.is_frozen().context("read the freezer state")?;
-    Ok(if frozen { Status::Paused } else { Status::Running })
+    let frozen = Cgroup::open(&record.cgroup)?
+        .is_frozen()
+        .context("read the freezer state")?;
+    Ok(if frozen {
+        Status::Paused
+    } else {
+        Status::Running
+    })
 }
 
 /// Whether this very process still runs: the pid exists, has the start time, and is not a zombie.
 pub(crate) fn is_alive(process: ProcessId) -> bool {
-    stat(process.pid).is_some_and(|(state, start_time)| start_time == process.start_time && !matches!(state, 'Z' | 'X'))
+    stat(process.pid).is_some_and(|(state, start_time)| {
+        start_time == process.start_time && !matches!(state, 'Z' | 'X')
+    })
 }
 
 /// Identity of a process that exists now.
 pub(crate) fn identify(pid: i32) -> Result<ProcessId> {
-    let (_, start_time) = stat(pid).with_context(|| format!("read `/proc/{pid}/stat`: no such process"))?;
+    let (_, start_time) =
+        stat(pid).with_context(|| format!("read `/proc/{pid}/stat`: no such process"))?;
     Ok(ProcessId { pid, start_time })
 }
 
@@ -68,9 +81,15 @@ pub(crate) fn identify(pid: i32) -> Result<ProcessId> {
 fn stat(pid: i32) -> Option<(char, u64)> {
     let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let text = String::from_utf8_lossy(&text);
-    let fields: Vec<&str> = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
+    let fields: Vec<&str> = text
+        .get(text.rfind(')')? + 1..)?
+        .split_ascii_whitespace()
+        .collect();
     // Field 3 of proc(5) is the first after the name, field 22 the 20th.
-    Some((fields.first()?.chars().next()?, fields.get(19)?.parse().ok()?))
+    Some((
+        fields.first()?.chars().next()?,
+        fields.get(19)?.parse().ok()?,
+    ))
 }
 
 #[cfg(test)]
@@ -81,7 +100,10 @@ mod tests {
     fn this_process_is_alive_under_its_own_start_time_only() {
         let me = identify(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(is_alive(me));
-        assert!(!is_alive(ProcessId { start_time: me.start_time + 1, ..me }));
+        assert!(!is_alive(ProcessId {
+            start_time: me.start_time + 1,
+            ..me
+        }));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 
+use super::options::Context;
 use super::record::Record;
 use crate::cgroup;
 use crate::error::{self, NotExist};
@@ -25,7 +26,9 @@ pub(crate) const FILTER: &str = "seccomp";
 /// Name of the record of the cgroup alone.
 const CGROUP: &str = "cgroup.json";
 
-const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
+const DIRECTORY: OFlag = OFlag::O_DIRECTORY
+    .union(OFlag::O_CLOEXEC)
+    .union(OFlag::O_NOFOLLOW);
 
 /// The rule of S1, which is runc's.
 pub(crate) fn check_id(id: &str) -> Result<()> {
@@ -41,6 +44,7 @@ pub(crate) fn check_id(id: &str) -> Result<()> {
 /// The state root of `--root`.
 pub(crate) struct Store {
     path: PathBuf,
+    mode: u32,
 }
 
 /// One container's directory.
@@ -51,8 +55,17 @@ pub(crate) struct Slot {
 }
 
 impl Store {
-    pub(crate) fn new(root: &Path) -> Store {
-        Store { path: root.to_owned() }
+    pub(crate) fn new(context: &Context) -> Store {
+        // Sticky below $XDG_RUNTIME_DIR: the host's cleaner spares it then (XDG base directory specification).
+        let mode = if context.root_is_private_default {
+            0o1700
+        } else {
+            0o700
+        };
+        Store {
+            path: context.root.clone(),
+            mode,
+        }
     }
 
     /// Takes `id`: of several at once exactly one succeeds, and the others have touched nothing.
@@ -61,7 +74,11 @@ impl Store {
         let path = self.path.join(id);
         let private = Mode::S_IRWXU;
         loop {
-            match open(&self.path, DIRECTORY.difference(OFlag::O_NOFOLLOW), Mode::empty()) {
+            match open(
+                &self.path,
+                DIRECTORY.difference(OFlag::O_NOFOLLOW),
+                Mode::empty(),
+            ) {
                 Ok(root) => {
                     match mkdirat(&root, id, private) {
                         Err(Errno::EEXIST) => bail!("container with id `{id}` already exists"),
@@ -69,11 +86,16 @@ impl Store {
                     }
                     let dir = openat(&root, id, DIRECTORY, Mode::empty())
                         .with_context(|| format!("open `{}`", path.display()))?;
-                    return Ok(Slot { id: id.to_owned(), dir, path });
+                    return Ok(Slot {
+                        id: id.to_owned(),
+                        dir,
+                        path,
+                    });
                 }
                 Err(Errno::ENOENT) => self.make_root()?,
                 Err(errno) => {
-                    return Err(errno).with_context(|| format!("--root: open `{}`", self.path.display()));
+                    return Err(errno)
+                        .with_context(|| format!("--root: open `{}`", self.path.display()));
                 }
             }
         }
@@ -83,8 +105,12 @@ impl Store {
     fn make_root(&self) -> Result<()> {
         use std::os::unix::fs::DirBuilderExt as _;
         let parent = self.path.parent().unwrap_or(&self.path);
-        std::fs::create_dir_all(parent).with_context(|| format!("--root: make `{}`", parent.display()))?;
-        match std::fs::DirBuilder::new().mode(0o700).create(&self.path) {
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("--root: make `{}`", parent.display()))?;
+        match std::fs::DirBuilder::new()
+            .mode(self.mode)
+            .create(&self.path)
+        {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
             other => other.with_context(|| format!("--root: make `{}`", self.path.display())),
         }
@@ -95,7 +121,11 @@ impl Store {
         check_id(id)?;
         let path = self.path.join(id);
         match open(&path, DIRECTORY, Mode::empty()) {
-            Ok(dir) => Ok(Slot { id: id.to_owned(), dir, path }),
+            Ok(dir) => Ok(Slot {
+                id: id.to_owned(),
+                dir,
+                path,
+            }),
             Err(Errno::ENOENT) => Err(NotExist(id.to_owned()).into()),
             Err(errno) => Err(errno).with_context(|| format!("open `{}`", path.display())),
         }
@@ -126,8 +156,15 @@ impl Slot {
     }
 
     pub(crate) fn try_clone(&self) -> Result<Slot> {
-        let dir = self.dir.try_clone().context("duplicate the state directory's descriptor")?;
-        Ok(Slot { id: self.id.clone(), dir, path: self.path.clone() })
+        let dir = self
+            .dir
+            .try_clone()
+            .context("duplicate the state directory's descriptor")?;
+        Ok(Slot {
+            id: self.id.clone(),
+            dir,
+            path: self.path.clone(),
+        })
     }
 
     pub(crate) fn read(&self) -> Result<Record> {
@@ -148,20 +185,29 @@ impl Slot {
     }
 
     pub(crate) fn write(&self, record: &Record) -> Result<()> {
-        record.write(self.dir.as_fd()).with_context(|| format!("state of container `{}`", self.id))
+        record
+            .write(self.dir.as_fd())
+            .with_context(|| format!("state of container `{}`", self.id))
     }
 
     /// Beside the record, from the moment that the cgroup exists: what delete needs when the record is not yet complete or can
     /// not be read any more (Z2, Z4).
     pub(crate) fn write_cgroup(&self, cgroup: &cgroup::record::Record) -> Result<()> {
         let bytes = serde_json::to_vec(cgroup).context("write `cgroup.json`")?;
-        atomic::replace(self.dir.as_fd(), OsStr::new(CGROUP), Mode::S_IRUSR | Mode::S_IWUSR, &bytes)
+        atomic::replace(
+            self.dir.as_fd(),
+            OsStr::new(CGROUP),
+            Mode::S_IRUSR | Mode::S_IWUSR,
+            &bytes,
+        )
     }
 
     /// None before the cgroup was made.
     pub(crate) fn read_cgroup(&self) -> Result<Option<cgroup::record::Record>> {
         match std::fs::read(self.path.join(CGROUP)) {
-            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("parse `{CGROUP}`")).map(Some),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .with_context(|| format!("parse `{CGROUP}`"))
+                .map(Some),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("read `{CGROUP}`")),
         }
@@ -194,9 +240,19 @@ mod tests {
     #[test]
     fn an_id_is_taken_once_and_removed() {
         let root = tempfile::tempdir().unwrap();
-        let store = Store::new(&root.path().join("deep/root"));
+        let store = Store {
+            path: root.path().join("deep/root"),
+            mode: 0o700,
+        };
         let slot = store.reserve("one").unwrap();
-        assert!(store.reserve("one").err().unwrap().to_string().contains("already exists"));
+        assert!(
+            store
+                .reserve("one")
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("already exists")
+        );
         assert_eq!(store.ids().unwrap(), ["one"]);
         slot.remove().unwrap();
         slot.remove().unwrap();

@@ -21,10 +21,12 @@ use crate::sys;
 /// modes given in the plan are the modes made.
 pub(super) fn session(child: &mut Child<'_>) -> Result<()> {
     setsid().context("make a session")?;
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("unblock signals")?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+        .context("unblock signals")?;
     for signal in 1..=64 {
         if child.ignored_signals & (1 << (signal - 1)) != 0 {
-            sys::process::default_signal(signal).with_context(|| format!("reset ignored signal {signal}"))?;
+            sys::process::default_signal(signal)
+                .with_context(|| format!("reset ignored signal {signal}"))?;
         }
     }
     umask(Mode::empty());
@@ -34,7 +36,12 @@ pub(super) fn session(child: &mut Child<'_>) -> Result<()> {
 /// The exact limits, as root and before anything that a filter could deny; lowering needs no right.
 pub(super) fn resource_limits(child: &mut Child<'_>) -> Result<()> {
     for (index, limit) in child.process.rlimits.iter().enumerate() {
-        let Rlimit { name, resource, soft, hard } = limit;
+        let Rlimit {
+            name,
+            resource,
+            soft,
+            hard,
+        } = limit;
         sys::process::set_rlimit(Pid::from_raw(0), *resource, *soft, *hard)
             .with_context(|| format!("process.rlimits[{index}]: set {name} to {soft}:{hard}"))?;
     }
@@ -53,11 +60,19 @@ pub(super) fn keyring(child: &mut Child<'_>) -> Result<()> {
     let serial = match sys::keyring::join_session(&name) {
         // A kernel without keyrings has no keys to protect (L2).
         Err(Errno::ENOSYS) => return Ok(()),
-        other => other.with_context(|| format!("join session keyring `{}`", name.to_string_lossy()))?,
+        other => {
+            other.with_context(|| format!("join session keyring `{}`", name.to_string_lossy()))?
+        }
     };
-    let search = if child.in_user_namespace { OTHER_SEARCH } else { USER_SEARCH };
-    let mask = sys::keyring::permissions(serial).context("read the session keyring's permissions")?;
-    sys::keyring::set_permissions(serial, mask | search).context("set the session keyring's permissions")
+    let search = if child.in_user_namespace {
+        OTHER_SEARCH
+    } else {
+        USER_SEARCH
+    };
+    let mask =
+        sys::keyring::permissions(serial).context("read the session keyring's permissions")?;
+    sys::keyring::set_permissions(serial, mask | search)
+        .context("set the session keyring's permissions")
 }
 
 pub(super) fn host_name(child: &mut Child<'_>) -> Result<()> {
@@ -66,7 +81,8 @@ pub(super) fn host_name(child: &mut Child<'_>) -> Result<()> {
         sethostname(name).with_context(|| format!("hostname: set host name `{name}`"))?;
     }
     if let Some(name) = &plan.domainname {
-        sys::process::set_domain_name(name).with_context(|| format!("domainname: set domain name `{name}`"))?;
+        sys::process::set_domain_name(name)
+            .with_context(|| format!("domainname: set domain name `{name}`"))?;
     }
     Ok(())
 }
@@ -76,8 +92,13 @@ pub(super) fn loopback(child: &mut Child<'_>) -> Result<()> {
     if !child.part()?.plan.namespaces.makes(Kind::Network) {
         return Ok(());
     }
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
-        .context("open a socket to bring the loopback interface up")?;
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .context("open a socket to bring the loopback interface up")?;
     sys::process::loopback_up(socket.as_fd()).context("bring the loopback interface `lo` up")
 }
 
@@ -97,7 +118,8 @@ pub(super) fn sysctl(child: &mut Child<'_>) -> Result<()> {
 pub(super) fn personality(child: &mut Child<'_>) -> Result<()> {
     if let Some(domain) = child.part()?.plan.personality {
         let domain = nix::sys::personality::Persona::from_bits_retain(domain);
-        nix::sys::personality::set(domain).context("linux.personality.domain: set the execution domain")?;
+        nix::sys::personality::set(domain)
+            .context("linux.personality.domain: set the execution domain")?;
     }
     Ok(())
 }

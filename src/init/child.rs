@@ -26,8 +26,6 @@ pub(crate) struct Child<'a> {
     pub(crate) ignored_signals: u64,
     /// Whether the ids of this process are those of a user namespace other than the host's.
     pub(crate) in_user_namespace: bool,
-    /// setgroups(2) is denied there (user_namespaces(7)).
-    pub(crate) setgroups_denied: bool,
     pub(crate) new_keyring: bool,
     /// Descriptors from 3 on that the program inherits.
     pub(crate) preserved: u32,
@@ -57,11 +55,15 @@ pub(crate) struct ContainerPart<'a> {
 
 impl<'a> Child<'a> {
     pub(crate) fn part(&mut self) -> Result<&mut ContainerPart<'a>> {
-        self.container.as_mut().context("a step of a container's init ran in another process")
+        self.container
+            .as_mut()
+            .context("a step of a container's init ran in another process")
     }
 
     pub(crate) fn end(&self) -> Result<&InitEnd> {
-        self.end.as_ref().context("the connection to the runtime is closed")
+        self.end
+            .as_ref()
+            .context("the connection to the runtime is closed")
     }
 }
 
@@ -76,7 +78,11 @@ pub(super) fn await_placed(child: &mut Child<'_>) -> Result<()> {
 pub(super) fn prepare_root(child: &mut Child<'_>) -> Result<()> {
     let part = child.part()?;
     let sources = std::mem::take(&mut part.sources);
-    part.root = Some(rootfs::prepare(&part.plan.rootfs, sources, Some(&part.cgroup))?);
+    part.root = Some(rootfs::prepare(
+        &part.plan.rootfs,
+        sources,
+        Some(&part.cgroup),
+    )?);
     Ok(())
 }
 
@@ -96,27 +102,47 @@ pub(super) fn create_container_hooks(child: &mut Child<'_>) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
-    hooks::run(hooks, "createContainer", &part.plan.state.json("creating", part.host_pid)?)
+    hooks::run(
+        hooks,
+        "createContainer",
+        &part.plan.state.json("creating", part.host_pid)?,
+    )
 }
 
 pub(super) fn enter_root(child: &mut Child<'_>) -> Result<()> {
     let part = child.part()?;
-    let change = if part.plan.no_pivot { RootChange::Move } else { RootChange::Pivot };
-    part.root.as_ref().context("the rootfs was not prepared")?.pivot(&part.plan.rootfs, change)
+    let change = if part.plan.no_pivot {
+        RootChange::Move
+    } else {
+        RootChange::Pivot
+    };
+    part.root
+        .as_ref()
+        .context("the rootfs was not prepared")?
+        .pivot(&part.plan.rootfs, change)
 }
 
 pub(super) fn finish_root(child: &mut Child<'_>) -> Result<()> {
     let part = child.part()?;
-    part.root.take().context("the rootfs was not prepared")?.finish(&part.plan.rootfs)
+    part.root
+        .take()
+        .context("the rootfs was not prepared")?
+        .finish(&part.plan.rootfs)
 }
 
 pub(super) fn console(child: &mut Child<'_>) -> Result<()> {
     if !child.process.terminal {
         return Ok(());
     }
-    let socket = child.console_socket.take().context("process.terminal: no socket to send the console to")?;
+    let socket = child
+        .console_socket
+        .take()
+        .context("process.terminal: no socket to send the console to")?;
     // exec gets a pty but no /dev/console: that is the init's, and only where mounting it touches nobody else (M5).
-    let mounts = child.container.as_ref().map(|part| part.plan.rootfs.namespaces.mount);
+    let mounts = child
+        .container
+        .as_ref()
+        .map(|part| part.plan.rootfs.namespaces.mount);
     let target = match mounts {
         Some(MountNamespace::New) => console::Target::DevConsole,
         Some(MountNamespace::Foreign) | None => console::Target::Plain,
@@ -130,6 +156,12 @@ pub(super) fn close_host_descriptors(child: &mut Child<'_>) -> Result<()> {
     let mut keep: Vec<RawFd> = Vec::new();
     keep.extend(child.end.as_ref().map(|end| end.as_fd().as_raw_fd()));
     keep.extend(child.console_socket.as_ref().map(AsRawFd::as_raw_fd));
-    keep.extend(child.container.as_ref().and_then(|part| part.gate.as_ref()).map(AsRawFd::as_raw_fd));
+    keep.extend(
+        child
+            .container
+            .as_ref()
+            .and_then(|part| part.gate.as_ref())
+            .map(AsRawFd::as_raw_fd),
+    );
     sys::fd::close_all_but(3 + child.preserved, &keep).context("close descriptors of the runtime")
 }

@@ -17,7 +17,11 @@ use crate::{fs, hooks, seccomp, sys};
 const NO_PATH: &str = "";
 
 pub(super) fn seccomp_with_privileges(child: &mut Child<'_>) -> Result<()> {
-    if child.process.no_new_privileges { Ok(()) } else { load_filter(child) }
+    if child.process.no_new_privileges {
+        Ok(())
+    } else {
+        load_filter(child)
+    }
 }
 
 fn load_filter(child: &Child<'_>) -> Result<()> {
@@ -33,10 +37,16 @@ fn load_filter(child: &Child<'_>) -> Result<()> {
 pub(super) fn find_program(child: &mut Child<'_>) -> Result<()> {
     let name = child.process.args[0].as_str();
     let found = if name.contains('/') {
-        runnable(name).map_err(|errno| anyhow!(errno).context(format!("process.args[0]: exec: {name:?}: stat {name}")))?;
+        runnable(name).map_err(|errno| {
+            anyhow!(errno).context(format!("process.args[0]: exec: {name:?}: stat {name}"))
+        })?;
         name.to_owned()
     } else {
-        let path = child.process.env.iter().find_map(|variable| variable.strip_prefix("PATH="));
+        let path = child
+            .process
+            .env
+            .iter()
+            .find_map(|variable| variable.strip_prefix("PATH="));
         search(name, path.unwrap_or(NO_PATH))?
     };
     child.program = Some(CString::new(found)?);
@@ -54,7 +64,8 @@ fn search(name: &str, path: &str) -> Result<String> {
         }
     }
     if let Some(candidate) = denied {
-        return Err(anyhow!(Errno::EACCES).context(format!("process.args[0]: exec: {name:?}: `{candidate}`")));
+        return Err(anyhow!(Errno::EACCES)
+            .context(format!("process.args[0]: exec: {name:?}: `{candidate}`")));
     }
     bail!("process.args[0]: exec: {name:?}: executable file not found in $PATH")
 }
@@ -73,7 +84,9 @@ pub(super) fn await_start(child: &mut Child<'_>) -> Result<()> {
     end.send(&FromInit::Ready)?;
     end.expect(ToInit::Committed)?;
     // It stays open until the program runs: that is how `start` sees when to run poststart hooks.
-    let Some(gate) = child.container.as_ref().and_then(|part| part.gate.as_ref()) else { return Ok(()) };
+    let Some(gate) = child.container.as_ref().and_then(|part| part.gate.as_ref()) else {
+        return Ok(());
+    };
     // The runtime that made this container ends now; from here on `start` is the only one to talk to.
     child.end = None;
     let mut byte = [0_u8; 1];
@@ -89,31 +102,55 @@ pub(super) fn await_start(child: &mut Child<'_>) -> Result<()> {
 
 pub(super) fn start_container_hooks(child: &mut Child<'_>) -> Result<()> {
     let process_env = &child.process.env;
-    let Some(part) = child.container.as_mut() else { return Ok(()) };
+    let Some(part) = child.container.as_mut() else {
+        return Ok(());
+    };
     let plan = part.plan;
     let hooks = &plan.hooks.start_container;
     if hooks.is_empty() {
         return Ok(());
     }
-    hooks::run_with_env(hooks, "startContainer", &plan.state.json("created", part.host_pid)?, process_env)
+    hooks::run_with_env(
+        hooks,
+        "startContainer",
+        &plan.state.json("created", part.host_pid)?,
+        process_env,
+    )
 }
 
 /// Closes all but stdio, what was to be preserved and the socket (close-on-exec), for execve(2) resolves its path before
 /// close-on-exec acts (F2); loads the filter if no_new_privs allows to do that last (N2); becomes the program.
 pub(super) fn execute(child: &mut Child<'_>) -> Result<()> {
     let process = child.process;
-    let program = child.program.take().context("the program was not looked up")?;
+    let program = child
+        .program
+        .take()
+        .context("the program was not looked up")?;
     let mut env = process.env.clone();
     set_home(&mut env, process.user.uid);
-    let strings = |list: Vec<String>| list.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
+    let strings = |list: Vec<String>| {
+        list.into_iter()
+            .map(CString::new)
+            .collect::<Result<Vec<_>, _>>()
+    };
     let args = strings(process.args.clone()).context("process.args")?;
     let env = strings(env).context("process.env")?;
     // Both are close-on-exec, and neither is anything to execve by (F2): a socket and a fifo.
-    let gate = child.container.as_ref().and_then(|part| part.gate.as_ref()).map(AsRawFd::as_raw_fd);
-    let keep: Vec<_> = child.end.iter().map(|end| end.as_fd().as_raw_fd()).chain(gate).collect();
+    let gate = child
+        .container
+        .as_ref()
+        .and_then(|part| part.gate.as_ref())
+        .map(AsRawFd::as_raw_fd);
+    let keep: Vec<_> = child
+        .end
+        .iter()
+        .map(|end| end.as_fd().as_raw_fd())
+        .chain(gate)
+        .collect();
     sys::fd::close_all_but(3 + child.preserved, &keep).context("close descriptors")?;
     for fd in 0..child.preserved {
-        sys::fd::clear_cloexec(3 + fd).with_context(|| format!("preserve descriptor {}", 3 + fd))?;
+        sys::fd::clear_cloexec(3 + fd)
+            .with_context(|| format!("preserve descriptor {}", 3 + fd))?;
     }
     if process.no_new_privileges {
         load_filter(child)?;
@@ -124,7 +161,11 @@ pub(super) fn execute(child: &mut Child<'_>) -> Result<()> {
 
 /// HOME out of the container's /etc/passwd where it is unset or empty (U1), `/` where that has no answer.
 fn set_home(env: &mut Vec<String>, uid: u32) {
-    if env.iter().any(|variable| variable.strip_prefix("HOME=").is_some_and(|home| !home.is_empty())) {
+    if env.iter().any(|variable| {
+        variable
+            .strip_prefix("HOME=")
+            .is_some_and(|home| !home.is_empty())
+    }) {
         return;
     }
     env.retain(|variable| variable != "HOME=");

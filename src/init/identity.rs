@@ -22,7 +22,8 @@ pub(super) fn own_stdio(child: &mut Child<'_>) -> Result<()> {
     for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
         let Ok(stat) = fstat(fd) else { continue };
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-        let ours = matches!(kind, SFlag::S_IFIFO | SFlag::S_IFSOCK) || (kind == SFlag::S_IFCHR && is_terminal(fd));
+        let ours = matches!(kind, SFlag::S_IFIFO | SFlag::S_IFSOCK)
+            || (kind == SFlag::S_IFCHR && is_terminal(fd));
         if !ours || (stat.st_uid == user.uid && stat.st_gid == user.gid) {
             continue;
         }
@@ -48,7 +49,8 @@ pub(super) fn enter_cwd(child: &mut Child<'_>) -> Result<()> {
     match chdir(cwd) {
         Err(Errno::ENOENT) if child.container.is_some() => {
             umask(Mode::from_bits_truncate(0o022));
-            let made = std::fs::create_dir_all(cwd).with_context(|| format!("process.cwd: make `{cwd}`"));
+            let made =
+                std::fs::create_dir_all(cwd).with_context(|| format!("process.cwd: make `{cwd}`"));
             umask(Mode::empty());
             made?;
             chdir(cwd).with_context(|| format!("process.cwd: chdir to `{cwd}`"))
@@ -75,7 +77,8 @@ pub(super) fn verify_cwd(child: &mut Child<'_>) -> Result<()> {
             "process.cwd: `{cwd}` is outside of the container's root ({}): refused",
             String::from_utf8_lossy(&path)
         ),
-        Err(errno) => Err(errno).with_context(|| format!("process.cwd: `{cwd}` is outside of the container's root")),
+        Err(errno) => Err(errno)
+            .with_context(|| format!("process.cwd: `{cwd}` is outside of the container's root")),
     }
 }
 
@@ -85,14 +88,24 @@ pub(super) fn take_identity(child: &mut Child<'_>) -> Result<()> {
     let wanted = process.capabilities;
     drop_bounding(wanted.bounding)?;
     prctl::set_keepcaps(true).context("keep capabilities over the change of user")?;
-    if !child.setgroups_denied {
-        let groups: Vec<Gid> = user.additional_gids.iter().copied().map(Gid::from_raw).collect();
-        // With an empty list as well: the runtime's own groups must go (U3).
-        setgroups(&groups).with_context(|| format!("process.user.additionalGids: set groups {:?}", user.additional_gids))?;
-    }
+    let groups: Vec<Gid> = user
+        .additional_gids
+        .iter()
+        .copied()
+        .map(Gid::from_raw)
+        .collect();
+    // With an empty list as well: the runtime's own groups must go (U3).
+    setgroups(&groups).with_context(|| {
+        format!(
+            "process.user.additionalGids: set groups {:?}",
+            user.additional_gids
+        )
+    })?;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    setresgid(gid, gid, gid).map_err(|errno| unmapped(errno, "gid", user.gid, child.in_user_namespace))?;
-    setresuid(uid, uid, uid).map_err(|errno| unmapped(errno, "uid", user.uid, child.in_user_namespace))?;
+    setresgid(gid, gid, gid)
+        .map_err(|errno| unmapped(errno, "gid", user.gid, child.in_user_namespace))?;
+    setresuid(uid, uid, uid)
+        .map_err(|errno| unmapped(errno, "uid", user.uid, child.in_user_namespace))?;
     prctl::set_keepcaps(false).context("stop keeping capabilities")?;
     set_capabilities(process)?;
     umask(Mode::from_bits_truncate(user.umask));
@@ -101,9 +114,12 @@ pub(super) fn take_identity(child: &mut Child<'_>) -> Result<()> {
 
 /// EINVAL of setuid(2) means "not mapped", which nobody could guess.
 fn unmapped(errno: Errno, field: &str, id: u32, in_user_namespace: bool) -> anyhow::Error {
-    let error = anyhow::Error::from(errno).context(format!("process.user.{field}: become {field} {id}"));
+    let error =
+        anyhow::Error::from(errno).context(format!("process.user.{field}: become {field} {id}"));
     if errno == Errno::EINVAL && in_user_namespace {
-        return error.context(format!("process.user.{field}: {id} is not mapped into the container's user namespace"));
+        return error.context(format!(
+            "process.user.{field}: {id} is not mapped into the container's user namespace"
+        ));
     }
     error
 }
@@ -118,7 +134,8 @@ fn drop_bounding(keep: u64) -> Result<()> {
             // A capability newer than the kernel cannot be dropped and is not there.
             Err(_) if !caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false) => {}
             Err(error) => {
-                return Err(error).with_context(|| format!("process.capabilities.bounding: drop {capability}"));
+                return Err(error)
+                    .with_context(|| format!("process.capabilities.bounding: drop {capability}"));
             }
         }
     }
@@ -130,10 +147,15 @@ fn set_capabilities(process: &crate::plan::process::Process) -> Result<()> {
     let wanted = process.capabilities;
     for (set, mask, field) in [
         (CapSet::Inheritable, wanted.inheritable, "inheritable"),
-        (CapSet::Effective, wanted.effective & wanted.permitted, "effective"),
+        (
+            CapSet::Effective,
+            wanted.effective & wanted.permitted,
+            "effective",
+        ),
         (CapSet::Permitted, wanted.permitted, "permitted"),
     ] {
-        caps::set(None, set, &capability_set(mask)).with_context(|| format!("process.capabilities.{field}: set"))?;
+        caps::set(None, set, &capability_set(mask))
+            .with_context(|| format!("process.capabilities.{field}: set"))?;
     }
     // Cleared even when none is named (C3), then raised one by one.
     caps::clear(None, CapSet::Ambient).context("process.capabilities.ambient: clear")?;

@@ -14,10 +14,16 @@ pub(super) fn apply(child: &mut Child<'_>) -> Result<()> {
     let proc = ProcHandle::open(Scope::Processes)?;
     if let Some(label) = &process.selinux_label {
         proc.write_self("attr/exec", label.as_bytes())
-            .with_context(|| format!("process.selinuxLabel: set exec label `{label}` in `/proc/self/attr/exec`"))?;
+            .with_context(|| {
+                format!("process.selinuxLabel: set exec label `{label}` in `/proc/self/attr/exec`")
+            })?;
         // Keys made from here on belong to the container as well.
         proc.write_self("attr/keycreate", label.as_bytes())
-            .with_context(|| format!("process.selinuxLabel: set key label `{label}` in `/proc/self/attr/keycreate`"))?;
+            .with_context(|| {
+                format!(
+                    "process.selinuxLabel: set key label `{label}` in `/proc/self/attr/keycreate`"
+                )
+            })?;
     }
     if let Some(profile) = &process.apparmor_profile {
         let text = format!("exec {profile}");

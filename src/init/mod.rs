@@ -32,43 +32,130 @@ pub(crate) struct Step {
 /// whose place matters.
 pub(crate) const STEPS: &[Step] = &[
     // A session and signal state of its own, before anything can block (X5).
-    Step { name: "session", run: attributes::session },
+    Step {
+        name: "session",
+        run: attributes::session,
+    },
     // Possession of the caller's keys must end before any code of the container runs (L2).
-    Step { name: "session keyring", run: attributes::keyring },
+    Step {
+        name: "session keyring",
+        run: attributes::keyring,
+    },
     // The runtime has written id maps, cgroup and limits: only now are there ids to become and limits to stand under.
-    Step { name: "placement", run: child::await_placed },
-    Step { name: "user namespace root", run: namespaces::become_root },
-    Step { name: "namespaces", run: namespaces::join },
+    Step {
+        name: "placement",
+        run: child::await_placed,
+    },
+    Step {
+        name: "user namespace root",
+        run: namespaces::become_root,
+    },
+    Step {
+        name: "namespaces",
+        run: namespaces::join,
+    },
     // Rooted at the cgroup that the placement above has chosen.
-    Step { name: "cgroup namespace", run: namespaces::unshare_cgroup },
-    Step { name: "host name", run: attributes::host_name },
-    Step { name: "loopback", run: attributes::loopback },
-    Step { name: "rootfs", run: child::prepare_root },
-    Step { name: "hooks", run: child::await_hooks },
-    Step { name: "createContainer hooks", run: child::create_container_hooks },
-    Step { name: "pivot", run: child::enter_root },
+    Step {
+        name: "cgroup namespace",
+        run: namespaces::unshare_cgroup,
+    },
+    Step {
+        name: "host name",
+        run: attributes::host_name,
+    },
+    Step {
+        name: "loopback",
+        run: attributes::loopback,
+    },
+    Step {
+        name: "rootfs",
+        run: child::prepare_root,
+    },
+    Step {
+        name: "hooks",
+        run: child::await_hooks,
+    },
+    Step {
+        name: "createContainer hooks",
+        run: child::create_container_hooks,
+    },
+    Step {
+        name: "pivot",
+        run: child::enter_root,
+    },
     // The console is a pty of the container's own devpts, so after the pivot (T1).
-    Step { name: "console", run: child::console },
+    Step {
+        name: "console",
+        run: child::console,
+    },
     // Through a /proc of the runtime's own: works whatever is masked or read-only (P3).
-    Step { name: "sysctl", run: attributes::sysctl },
+    Step {
+        name: "sysctl",
+        run: attributes::sysctl,
+    },
     // Last of the mounts: nothing may be mounted over a mask (CVE-2015-3630).
-    Step { name: "read-only and masked paths", run: child::finish_root },
-    Step { name: "descriptors", run: child::close_host_descriptors },
-    Step { name: "personality", run: attributes::personality },
-    Step { name: "security labels", run: labels::apply },
-    Step { name: "stdio owner", run: identity::own_stdio },
-    Step { name: "working directory", run: identity::enter_cwd },
-    Step { name: "resource limits", run: attributes::resource_limits },
+    Step {
+        name: "read-only and masked paths",
+        run: child::finish_root,
+    },
+    Step {
+        name: "descriptors",
+        run: child::close_host_descriptors,
+    },
+    Step {
+        name: "personality",
+        run: attributes::personality,
+    },
+    Step {
+        name: "security labels",
+        run: labels::apply,
+    },
+    Step {
+        name: "stdio owner",
+        run: identity::own_stdio,
+    },
+    Step {
+        name: "working directory",
+        run: identity::enter_cwd,
+    },
+    Step {
+        name: "resource limits",
+        run: attributes::resource_limits,
+    },
     // Without no_new_privs loading a filter needs CAP_SYS_ADMIN, so before capabilities are dropped (N2).
-    Step { name: "seccomp", run: handoff::seccomp_with_privileges },
-    Step { name: "user and capabilities", run: identity::take_identity },
-    Step { name: "working directory", run: identity::verify_cwd },
-    Step { name: "no_new_privs", run: identity::no_new_privileges },
-    Step { name: "program", run: handoff::find_program },
+    Step {
+        name: "seccomp",
+        run: handoff::seccomp_with_privileges,
+    },
+    Step {
+        name: "user and capabilities",
+        run: identity::take_identity,
+    },
+    Step {
+        name: "working directory",
+        run: identity::verify_cwd,
+    },
+    Step {
+        name: "no_new_privs",
+        run: identity::no_new_privileges,
+    },
+    Step {
+        name: "program",
+        run: handoff::find_program,
+    },
     // The last thing that can fail has been done: the container is created.
-    Step { name: "start", run: handoff::await_start },
-    Step { name: "startContainer hooks", run: handoff::start_container_hooks },
-    Step { name: "exec", run: handoff::execute },
+    Step {
+        name: "start",
+        run: handoff::await_start,
+    },
+    Step {
+        name: "startContainer hooks",
+        run: handoff::start_container_hooks,
+    },
+    Step {
+        name: "exec",
+        run: handoff::execute,
+    },
 ];
 
 /// Runs `steps` to the end, which is an `execve`. A failure is sent to the runtime, or, once that has gone, written to the
@@ -87,11 +174,21 @@ fn report(step: &str, error: &anyhow::Error, child: &Child<'_>) {
     if error.is::<RuntimeGone>() {
         return;
     }
-    let errno = error.chain().find_map(error::errno_of).map_or(0, |errno| errno as i32);
+    let errno = error
+        .chain()
+        .find_map(error::errno_of)
+        .map_or(0, |errno| errno as i32);
     let chain = error::chain(error);
     let text = format!("rundlet: {step}: {chain}\n");
-    let failure = Failure { step: step.to_owned(), errno, chain };
-    let sent = child.end.as_ref().is_some_and(|end| end.send(&FromInit::Failed(failure)).is_ok());
+    let failure = Failure {
+        step: step.to_owned(),
+        errno,
+        chain,
+    };
+    let sent = child
+        .end
+        .as_ref()
+        .is_some_and(|end| end.send(&FromInit::Failed(failure)).is_ok());
     if !sent {
         // The runtime is gone; stderr is the only place left, and nobody to tell should it fail.
         let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
@@ -125,7 +222,10 @@ mod tests {
             ("program", "start"),
             ("start", "exec"),
         ] {
-            assert!(place(before) < place(after), "{before} must come before {after}");
+            assert!(
+                place(before) < place(after),
+                "{before} must come before {after}"
+            );
         }
         assert_eq!(STEPS.last().unwrap().name, "exec");
     }

@@ -14,9 +14,7 @@ pub(super) fn become_root(child: &mut Child<'_>) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(gid, gid, gid).context("linux.gidMappings: become gid 0 of the user namespace")?;
     setresuid(uid, uid, uid).context("linux.uidMappings: become uid 0 of the user namespace")?;
-    if !child.setgroups_denied {
-        setgroups(&[]).context("drop the runtime's supplementary groups")?;
-    }
+    setgroups(&[]).context("drop the runtime's supplementary groups")?;
     Ok(())
 }
 
@@ -32,7 +30,12 @@ pub(super) fn join(child: &mut Child<'_>) -> Result<()> {
 
 /// Names the field, the kind and the object of a join that failed.
 pub(super) fn join_message(join: &crate::plan::namespaces::Join) -> String {
-    format!("linux.namespaces[{}].path: join {} namespace `{}`", join.index, join.kind.name(), join.path.display())
+    format!(
+        "linux.namespaces[{}].path: join {} namespace `{}`",
+        join.index,
+        join.kind.name(),
+        join.path.display()
+    )
 }
 
 /// A cgroup namespace is rooted at the cgroup its maker is in; on cgroup v1 that is right only after the placement.

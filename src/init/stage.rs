@@ -31,7 +31,11 @@ pub(crate) fn enter_staged(mut child: Child<'_>) -> ! {
     let prepared = await_placement(&child).and_then(|()| {
         join_all(&mut child)?;
         let part = child.part()?;
-        let deferred: &[Kind] = if part.unshare_cgroup { &[Kind::Cgroup] } else { &[] };
+        let deferred: &[Kind] = if part.unshare_cgroup {
+            &[Kind::Cgroup]
+        } else {
+            &[]
+        };
         Ok(part.plan.namespaces.new_flags(deferred))
     });
     go_on(child, prepared, STEPS)
@@ -42,7 +46,8 @@ pub(crate) fn enter_running(mut child: Child<'_>, init: OwnedFd, namespaces: Clo
     set_name(c"rundlet:[stage]");
     let prepared = await_placement(&child).and_then(|()| {
         if !namespaces.is_empty() {
-            setns(init.as_fd(), namespaces).context("join the namespaces of the container's init")?;
+            setns(init.as_fd(), namespaces)
+                .context("join the namespaces of the container's init")?;
         }
         drop(init);
         // Nothing of the host may be open in a process that the container can see (X1).
@@ -59,7 +64,10 @@ fn await_placement(child: &Child<'_>) -> Result<()> {
 /// Clones the sibling; the stage reports its pid and leaves.
 fn go_on(mut child: Child<'_>, prepared: Result<CloneFlags>, steps: &[Step]) -> ! {
     let cloned = prepared.and_then(|new| {
-        let request = CloneRequest { flags: new | CloneFlags::CLONE_PARENT, cgroup: None };
+        let request = CloneRequest {
+            flags: new | CloneFlags::CLONE_PARENT,
+            cgroup: None,
+        };
         clone3(&request).context("clone the process that enters the container")
     });
     match cloned {
@@ -68,7 +76,9 @@ fn go_on(mut child: Child<'_>, prepared: Result<CloneFlags>, steps: &[Step]) -> 
             run_steps(steps, &mut child)
         }
         Ok(Cloned::Parent { pid, .. }) => {
-            let sent = child.end().and_then(|end| end.send(&FromInit::InitPid(pid.as_raw())));
+            let sent = child
+                .end()
+                .and_then(|end| end.send(&FromInit::InitPid(pid.as_raw())));
             exit_now(i32::from(sent.is_err()))
         }
         Err(error) => {
@@ -83,8 +93,9 @@ fn go_on(mut child: Child<'_>, prepared: Result<CloneFlags>, steps: &[Step]) -> 
 fn join_all(child: &mut Child<'_>) -> Result<()> {
     let part = child.part()?;
     let joins = &part.plan.namespaces.join;
-    let (user, others): (Vec<_>, Vec<_>) =
-        std::mem::take(&mut part.joins).into_iter().partition(|(index, _)| joins[*index].kind == Kind::User);
+    let (user, others): (Vec<_>, Vec<_>) = std::mem::take(&mut part.joins)
+        .into_iter()
+        .partition(|(index, _)| joins[*index].kind == Kind::User);
     let mut denied = Vec::new();
     for (index, fd) in others {
         match setns(&fd, joins[index].kind.flag()) {

@@ -101,7 +101,10 @@ fn convert(label: &str, device: &oci::LinuxDevice) -> Result<Node> {
     };
     if kind != NodeKind::Fifo && (major, minor) == (0, 0) {
         // 0 is what the parser makes of a number that is not there, and no device has both.
-        bail!("{label}.major: major and minor are needed for a device of type {}", device.typ().as_str());
+        bail!(
+            "{label}.major: major and minor are needed for a device of type {}",
+            device.typ().as_str()
+        );
     }
     // Engines copy st_mode whole, with the bits of the type.
     let mode = device
@@ -176,11 +179,11 @@ mod tests {
                 "linux.devices[0].minor",
             ),
             (
-                r#"{"path":"/dev/x","type":"b","uid":4294967295}"#,
+                r#"{"path":"/dev/x","type":"b","major":7,"uid":4294967295}"#,
                 "linux.devices[0]",
             ),
             (
-                r#"{"path":"/dev/x","type":"b","fileMode":131072}"#,
+                r#"{"path":"/dev/x","type":"b","major":7,"fileMode":131072}"#,
                 "linux.devices[0].fileMode",
             ),
         ];

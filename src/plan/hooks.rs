@@ -42,7 +42,8 @@ pub(crate) struct Hook {
 
 impl Hook {
     pub(crate) fn timeout(&self) -> Option<Duration> {
-        self.timeout.map(|seconds| Duration::from_secs(seconds.into()))
+        self.timeout
+            .map(|seconds| Duration::from_secs(seconds.into()))
     }
 }
 
@@ -55,7 +56,9 @@ impl Hooks {
 
 /// Plans the hooks; absent ones are empty lists.
 pub(crate) fn plan(hooks: Option<&oci::Hooks>) -> Result<Hooks> {
-    let Some(hooks) = hooks else { return Ok(Hooks::default()) };
+    let Some(hooks) = hooks else {
+        return Ok(Hooks::default());
+    };
     // Deprecated, and used by every engine.
     #[allow(deprecated)]
     let prestart = hooks.prestart();
@@ -70,31 +73,61 @@ pub(crate) fn plan(hooks: Option<&oci::Hooks>) -> Result<Hooks> {
 }
 
 fn list(hooks: Option<&[oci::Hook]>, kind: &str) -> Result<Vec<Hook>> {
-    hooks.unwrap_or_default().iter().enumerate().map(|(i, hook)| one(hook, &format!("hooks.{kind}[{i}]"))).collect()
+    hooks
+        .unwrap_or_default()
+        .iter()
+        .enumerate()
+        .map(|(i, hook)| one(hook, &format!("hooks.{kind}[{i}]")))
+        .collect()
 }
 
 fn one(hook: &oci::Hook, at: &str) -> Result<Hook> {
-    let path = hook.path().to_str().with_context(|| format!("{at}.path: not valid UTF-8"))?.to_owned();
-    ensure!(path.starts_with('/'), "{at}.path: `{path}` is not an absolute path");
-    ensure!(!path.contains('\0'), "{at}.path: must not contain a null byte");
+    let path = hook
+        .path()
+        .to_str()
+        .with_context(|| format!("{at}.path: not valid UTF-8"))?
+        .to_owned();
+    ensure!(
+        path.starts_with('/'),
+        "{at}.path: `{path}` is not an absolute path"
+    );
+    ensure!(
+        !path.contains('\0'),
+        "{at}.path: must not contain a null byte"
+    );
     let args = match hook.args() {
         Some(args) if !args.is_empty() => args.clone(),
         _ => vec![path.clone()],
     };
     let env = hook.env().clone();
-    for (field, strings) in [("args", args.as_slice()), ("env", env.as_deref().unwrap_or_default())] {
+    for (field, strings) in [
+        ("args", args.as_slice()),
+        ("env", env.as_deref().unwrap_or_default()),
+    ] {
         let null = strings.iter().position(|text| text.contains('\0'));
-        ensure!(null.is_none(), "{at}.{field}[{}]: must not contain a null byte", null.unwrap_or_default());
+        ensure!(
+            null.is_none(),
+            "{at}.{field}[{}]: must not contain a null byte",
+            null.unwrap_or_default()
+        );
     }
     let timeout = match hook.timeout() {
         None => None,
         Some(seconds) => {
-            ensure!(seconds > 0, "{at}.timeout: {seconds} is not greater than zero");
+            ensure!(
+                seconds > 0,
+                "{at}.timeout: {seconds} is not greater than zero"
+            );
             // More than 136 years are none the longer for being more.
             Some(u32::try_from(seconds).unwrap_or(u32::MAX))
         }
     };
-    Ok(Hook { path, args, env, timeout })
+    Ok(Hook {
+        path,
+        args,
+        env,
+        timeout,
+    })
 }
 
 #[cfg(test)]
@@ -113,13 +146,30 @@ mod tests {
                 "poststart":[{"path":"/e"},{"path":"/f"}], "poststop":[{"path":"/g","timeout":9223372036854775807}]}"#,
         )
         .unwrap();
-        assert_eq!(hooks.prestart[0], Hook { path: "/a".into(), args: vec!["/a".into()], env: None, timeout: None });
+        assert_eq!(
+            hooks.prestart[0],
+            Hook {
+                path: "/a".into(),
+                args: vec!["/a".into()],
+                env: None,
+                timeout: None
+            }
+        );
         assert_eq!(hooks.create_runtime[0].args, ["b", "x"]);
         assert_eq!(hooks.create_runtime[0].env, Some(vec![]));
-        assert_eq!(hooks.create_runtime[0].timeout(), Some(Duration::from_secs(3)));
+        assert_eq!(
+            hooks.create_runtime[0].timeout(),
+            Some(Duration::from_secs(3))
+        );
         assert_eq!(hooks.create_container[0].args, ["/c"]);
-        assert_eq!(hooks.start_container[0].env.as_deref().unwrap(), ["A=1", "odd"]);
-        assert_eq!((hooks.poststart.len(), hooks.poststop[0].timeout), (2, Some(u32::MAX)));
+        assert_eq!(
+            hooks.start_container[0].env.as_deref().unwrap(),
+            ["A=1", "odd"]
+        );
+        assert_eq!(
+            (hooks.poststart.len(), hooks.poststop[0].timeout),
+            (2, Some(u32::MAX))
+        );
         assert!(hooks.need_root_ready());
         let stored = serde_json::to_string(&hooks).unwrap();
         assert_eq!(serde_json::from_str::<Hooks>(&stored).unwrap(), hooks);
@@ -128,19 +178,41 @@ mod tests {
     #[test]
     fn absent_hooks_are_empty() {
         assert_eq!(plan(None).unwrap(), Hooks::default());
-        assert!(!planned(r#"{"poststop":[{"path":"/g"}]}"#).unwrap().need_root_ready());
+        assert!(
+            !planned(r#"{"poststop":[{"path":"/g"}]}"#)
+                .unwrap()
+                .need_root_ready()
+        );
         assert_eq!(serde_json::to_string(&Hooks::default()).unwrap(), "{}");
     }
 
     #[test]
     fn errors_name_the_place() {
         for (json, wanted) in [
-            (r#"{"prestart":[{"path":"x"}]}"#, "hooks.prestart[0].path: `x` is not an absolute path"),
-            (r#"{"poststop":[{"path":"/a"},{"path":"/b","timeout":0}]}"#, "hooks.poststop[1].timeout: 0 is not greater"),
-            (r#"{"poststart":[{"path":"/b","timeout":-5}]}"#, "hooks.poststart[0].timeout: -5 is not"),
-            (r#"{"createContainer":[{"path":"/b","args":["a","b\u0000"]}]}"#, "hooks.createContainer[0].args[1]: must not"),
-            (r#"{"createRuntime":[{"path":"/b","env":["b\u0000"]}]}"#, "hooks.createRuntime[0].env[0]: must not"),
-            (r#"{"createRuntime":[{"path":"/b\u0000"}]}"#, "hooks.createRuntime[0].path: must not"),
+            (
+                r#"{"prestart":[{"path":"x"}]}"#,
+                "hooks.prestart[0].path: `x` is not an absolute path",
+            ),
+            (
+                r#"{"poststop":[{"path":"/a"},{"path":"/b","timeout":0}]}"#,
+                "hooks.poststop[1].timeout: 0 is not greater",
+            ),
+            (
+                r#"{"poststart":[{"path":"/b","timeout":-5}]}"#,
+                "hooks.poststart[0].timeout: -5 is not",
+            ),
+            (
+                r#"{"createContainer":[{"path":"/b","args":["a","b\u0000"]}]}"#,
+                "hooks.createContainer[0].args[1]: must not",
+            ),
+            (
+                r#"{"createRuntime":[{"path":"/b","env":["b\u0000"]}]}"#,
+                "hooks.createRuntime[0].env[0]: must not",
+            ),
+            (
+                r#"{"createRuntime":[{"path":"/b\u0000"}]}"#,
+                "hooks.createRuntime[0].path: must not",
+            ),
         ] {
             let error = planned(json).unwrap_err().to_string();
             assert!(error.starts_with(wanted), "{error}");

@@ -88,9 +88,19 @@ pub(crate) fn build(spec: &Spec, id: &str, bundle: &Path, options: &Options) -> 
     let mut rootfs = rootfs::plan(spec, bundle)?;
     apply_overlay(&mut rootfs, &options.overlay)?;
     let seccomp = linux.seccomp().as_ref().map(seccomp::plan).transpose()?;
-    let annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let annotations = spec
+        .annotations()
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
     Ok(Plan {
-        state: State { oci_version: spec.version().clone(), id: id.to_owned(), bundle: bundle.to_owned(), annotations },
+        state: State {
+            oci_version: spec.version().clone(),
+            id: id.to_owned(),
+            bundle: bundle.to_owned(),
+            annotations,
+        },
         rootfs,
         process,
         hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
@@ -98,7 +108,12 @@ pub(crate) fn build(spec: &Spec, id: &str, bundle: &Path, options: &Options) -> 
         sysctl: sysctls(&linux)?,
         personality: personality(&linux)?,
         cgroups_path: cgroups_path(&linux)?,
-        resources: linux.resources().as_ref().map(resources::plan).transpose()?.unwrap_or_default(),
+        resources: linux
+            .resources()
+            .as_ref()
+            .map(resources::plan)
+            .transpose()?
+            .unwrap_or_default(),
         seccomp,
         hooks: hooks::plan(spec.hooks().as_ref())?,
         new_keyring: options.new_keyring,
@@ -115,12 +130,27 @@ fn check_mapped(process: &Process, namespaces: &Namespaces) -> Result<()> {
     let (uids, gids) = (&namespaces.uid_map, &namespaces.gid_map);
     let (uid, gid) = (process.user.uid, process.user.gid);
     let mapped = |map, id| namespaces::host_id(map, id).is_some();
-    ensure!(mapped(uids, 0), "linux.uidMappings: container id 0 must be mapped: the container is set up as its root");
-    ensure!(mapped(gids, 0), "linux.gidMappings: container id 0 must be mapped: the container is set up as its root");
-    ensure!(mapped(uids, uid), "process.user.uid: {uid} is not mapped by linux.uidMappings");
-    ensure!(mapped(gids, gid), "process.user.gid: {gid} is not mapped by linux.gidMappings");
+    ensure!(
+        mapped(uids, 0),
+        "linux.uidMappings: container id 0 must be mapped: the container is set up as its root"
+    );
+    ensure!(
+        mapped(gids, 0),
+        "linux.gidMappings: container id 0 must be mapped: the container is set up as its root"
+    );
+    ensure!(
+        mapped(uids, uid),
+        "process.user.uid: {uid} is not mapped by linux.uidMappings"
+    );
+    ensure!(
+        mapped(gids, gid),
+        "process.user.gid: {gid} is not mapped by linux.gidMappings"
+    );
     for (index, gid) in process.user.additional_gids.iter().enumerate() {
-        ensure!(mapped(gids, *gid), "process.user.additionalGids[{index}]: {gid} is not mapped by linux.gidMappings");
+        ensure!(
+            mapped(gids, *gid),
+            "process.user.additionalGids[{index}]: {gid} is not mapped by linux.gidMappings"
+        );
     }
     Ok(())
 }
@@ -132,14 +162,20 @@ fn apply_overlay(rootfs: &mut RootfsPlan, flag: &Overlay) -> Result<()> {
         Overlay::Upper(directory) => {
             let mut work = directory.clone().into_os_string();
             work.push(".work");
-            Some(rootfs::Upper { upper: directory.clone(), work: work.into() })
+            Some(rootfs::Upper {
+                upper: directory.clone(),
+                work: work.into(),
+            })
         }
     };
     ensure!(
         rootfs.namespaces.mount == rootfs::MountNamespace::New,
         "--overlay: needs a new mount namespace in linux.namespaces"
     );
-    let lowers = rootfs.overlay.take().map_or_else(|| vec![rootfs.root.clone()], |overlay| overlay.lowers);
+    let lowers = rootfs
+        .overlay
+        .take()
+        .map_or_else(|| vec![rootfs.root.clone()], |overlay| overlay.lowers);
     rootfs.overlay = Some(rootfs::Overlay { lowers, upper });
     Ok(())
 }
@@ -149,7 +185,11 @@ fn sysctls(linux: &oci_spec::runtime::Linux) -> Result<Vec<Sysctl>> {
     let mut planned = Vec::new();
     for (key, value) in linux.sysctl().iter().flatten() {
         let path = spec::validate_sysctl::components("linux.sysctl", key)?.join("/");
-        planned.push(Sysctl { key: key.clone(), path, value: value.clone() });
+        planned.push(Sysctl {
+            key: key.clone(),
+            path,
+            value: value.clone(),
+        });
     }
     // A map has no order; files are written in one that is the same every time.
     planned.sort_by(|a, b| a.key.cmp(&b.key));
@@ -158,7 +198,11 @@ fn sysctls(linux: &oci_spec::runtime::Linux) -> Result<Vec<Sysctl>> {
 
 /// The form `slice:prefix:name` names a systemd unit. Taken for a directory it would make a cgroup nobody looks for.
 fn cgroups_path(linux: &oci_spec::runtime::Linux) -> Result<Option<String>> {
-    let Some(path) = linux.cgroups_path().as_ref().map(|path| path.to_string_lossy().into_owned()) else {
+    let Some(path) = linux
+        .cgroups_path()
+        .as_ref()
+        .map(|path| path.to_string_lossy().into_owned())
+    else {
         return Ok(None);
     };
     ensure!(
@@ -170,7 +214,9 @@ fn cgroups_path(linux: &oci_spec::runtime::Linux) -> Result<Option<String>> {
 
 /// The numbers of linux/personality.h.
 fn personality(linux: &oci_spec::runtime::Linux) -> Result<Option<i32>> {
-    let Some(personality) = linux.personality() else { return Ok(None) };
+    let Some(personality) = linux.personality() else {
+        return Ok(None);
+    };
     if personality.flags().iter().flatten().next().is_some() {
         bail!("linux.personality.flags: no flag is defined by the runtime-spec");
     }

@@ -181,11 +181,26 @@ fn convert(index: usize, mount: &oci::Mount, context: &Facts<'_>) -> Result<Moun
 }
 
 /// A bind mount that the runtime adds to those of the config; `options` in the words of config.json.
-pub(super) fn bind(index: usize, source: PathBuf, destination: &str, options: &[&str]) -> Result<MountOp> {
+pub(super) fn bind(
+    index: usize,
+    source: PathBuf,
+    destination: &str,
+    options: &[&str],
+) -> Result<MountOp> {
     let parsed = mount_options::parse(destination, options.iter().copied())?;
-    let kind = MountKind::Bind { source, recursive: false };
+    let kind = MountKind::Bind {
+        source,
+        recursive: false,
+    };
     let (top, tree) = (bind_change(parsed.top), parsed.tree);
-    Ok(MountOp { index, destination: clean(Path::new(destination)), kind, top, tree, propagation: parsed.propagation })
+    Ok(MountOp {
+        index,
+        destination: clean(Path::new(destination)),
+        kind,
+        top,
+        tree,
+        propagation: parsed.propagation,
+    })
 }
 
 /// `rw` alone, which engines write on every volume that is not `ro`, does not make a read-only source writable.

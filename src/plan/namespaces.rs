@@ -188,9 +188,9 @@ pub(crate) fn plan(linux: &Linux) -> Result<Namespaces> {
 
 /// The text of a map file, one line a mapping.
 pub(crate) fn map_text(map: &[IdMap]) -> String {
-    map.iter()
-        .map(|line| format!("{} {} {}\n", line.container, line.host, line.size))
-        .collect()
+    map.iter().fold(String::new(), |text, line| {
+        text + &format!("{} {} {}\n", line.container, line.host, line.size)
+    })
 }
 
 /// The host's id of a container's id, `None` where it is not mapped. Without mappings ids are the host's.

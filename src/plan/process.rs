@@ -149,13 +149,13 @@ fn console_size(process: &oci::Process, at: &str) -> Result<Option<(u16, u16)>> 
     let Some(size) = process.console_size() else {
         return Ok(None);
     };
-    let side = |value: u64, field: &str| {
+    let cells = |value: u64, field: &str| {
         u16::try_from(value)
             .map_err(|_| anyhow::anyhow!("{at}.consoleSize.{field}: {value} is more than 65535"))
     };
     Ok(Some((
-        side(size.height(), "height")?,
-        side(size.width(), "width")?,
+        cells(size.height(), "height")?,
+        cells(size.width(), "width")?,
     )))
 }
 
@@ -228,9 +228,11 @@ impl Capabilities {
 
 /// The mask of capability names as config.json writes them, `CAP_` included.
 pub(crate) fn mask_of_names(names: &[String]) -> Result<u64> {
-    names.iter().try_fold(0, |mask, name| match name.to_ascii_uppercase().parse::<Capability>() {
-        Ok(capability) => Ok(mask | capability.bitmask()),
-        Err(_) => bail!("`{name}` is not the name of a capability (such as CAP_NET_ADMIN)"),
+    names.iter().try_fold(0, |mask, name| {
+        match name.to_ascii_uppercase().parse::<Capability>() {
+            Ok(capability) => Ok(mask | capability.bitmask()),
+            Err(_) => bail!("`{name}` is not the name of a capability (such as CAP_NET_ADMIN)"),
+        }
     })
 }
 

@@ -117,12 +117,18 @@ pub(crate) fn plan(spec: &oci::Spec, bundle: &Path) -> Result<RootfsPlan> {
 
 impl RootfsPlan {
     /// Adds a bind mount of the runtime's own, after those of config.json.
-    pub(crate) fn add_bind(&mut self, source: PathBuf, destination: &str, options: &[&str]) -> Result<()> {
+    pub(crate) fn add_bind(
+        &mut self,
+        source: PathBuf,
+        destination: &str,
+        options: &[&str],
+    ) -> Result<()> {
         if self.namespaces.mount != MountNamespace::New {
             bail!("`{destination}` needs a new mount namespace, and linux.namespaces has none");
         }
         let index = self.mounts.len();
-        self.mounts.push(mounts::bind(index, source, destination, options)?);
+        self.mounts
+            .push(mounts::bind(index, source, destination, options)?);
         Ok(())
     }
 }

@@ -130,9 +130,13 @@ impl Profile {
 
 /// Checks and converts `linux.seccomp`. Unknown words were already refused when config.json was parsed.
 pub(crate) fn plan(spec: &LinuxSeccomp) -> Result<Profile> {
-    let default = action(spec.default_action(), spec.default_errno_ret()).context("linux.seccomp.defaultErrnoRet")?;
+    let default = action(spec.default_action(), spec.default_errno_ret())
+        .context("linux.seccomp.defaultErrnoRet")?;
     // The runtime itself makes calls under the filter before anyone listens; each would wait forever.
-    ensure!(default != Action::Notify, "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be used as default action");
+    ensure!(
+        default != Action::Notify,
+        "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be used as default action"
+    );
 
     let mut archs = Vec::new();
     for &listed in spec.architectures().iter().flatten() {
@@ -149,9 +153,17 @@ pub(crate) fn plan(spec: &LinuxSeccomp) -> Result<Profile> {
         .map(|(position, entry)| rule(position, entry))
         .collect::<Result<Vec<_>>>()?;
 
-    let profile =
-        Profile { default, archs, flags: flags(spec.flags().as_deref()), rules, listener: listener(spec)? };
-    if let (Some(rule), None) = (profile.rules.iter().find(|r| r.action == Action::Notify), &profile.listener) {
+    let profile = Profile {
+        default,
+        archs,
+        flags: flags(spec.flags().as_deref()),
+        rules,
+        listener: listener(spec)?,
+    };
+    if let (Some(rule), None) = (
+        profile.rules.iter().find(|r| r.action == Action::Notify),
+        &profile.listener,
+    ) {
         bail!(
             "linux.seccomp.listenerPath: not set, but linux.seccomp.syscalls[{}].action is SCMP_ACT_NOTIFY",
             rule.position
@@ -161,20 +173,33 @@ pub(crate) fn plan(spec: &LinuxSeccomp) -> Result<Profile> {
 }
 
 fn listener(spec: &LinuxSeccomp) -> Result<Option<Listener>> {
-    let path = spec.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty());
-    let metadata = spec.listener_metadata().as_ref().filter(|text| !text.is_empty());
+    let path = spec
+        .listener_path()
+        .as_ref()
+        .filter(|path| !path.as_os_str().is_empty());
+    let metadata = spec
+        .listener_metadata()
+        .as_ref()
+        .filter(|text| !text.is_empty());
     ensure!(
         metadata.is_none() || path.is_some(),
         "linux.seccomp.listenerMetadata: linux.seccomp.listenerPath is not set"
     );
-    Ok(path.map(|path| Listener { path: path.clone(), metadata: metadata.cloned() }))
+    Ok(path.map(|path| Listener {
+        path: path.clone(),
+        metadata: metadata.cloned(),
+    }))
 }
 
 fn rule(position: usize, entry: &LinuxSyscall) -> Result<Rule> {
     let path = format_args!("linux.seccomp.syscalls[{position}]").to_string();
-    let action = action(entry.action(), entry.errno_ret()).with_context(|| format!("{path}.errnoRet"))?;
+    let action =
+        action(entry.action(), entry.errno_ret()).with_context(|| format!("{path}.errnoRet"))?;
     for (index, name) in entry.names().iter().enumerate() {
-        ensure!(!name.is_empty(), "{path}.names[{index}]: empty string is not a valid syscall");
+        ensure!(
+            !name.is_empty(),
+            "{path}.names[{index}]: empty string is not a valid syscall"
+        );
         // What init writes between loading the filter and execve must not wait for an agent that gets the
         // descriptor only after it.
         ensure!(
@@ -186,14 +211,23 @@ fn rule(position: usize, entry: &LinuxSyscall) -> Result<Rule> {
     for (index, arg) in entry.args().iter().flatten().enumerate() {
         conditions.push(condition(arg).with_context(|| format!("{path}.args[{index}]"))?);
     }
-    Ok(Rule { position, names: entry.names().clone(), action, any_of: alternatives(conditions) })
+    Ok(Rule {
+        position,
+        names: entry.names().clone(),
+        action,
+        any_of: alternatives(conditions),
+    })
 }
 
 /// All conditions must hold, unless two look at the same argument: then, as libseccomp cannot express it and
 /// runc never could, each stands alone and any one suffices.
 fn alternatives(conditions: Vec<Condition>) -> Vec<Vec<Condition>> {
-    let repeated =
-        conditions.iter().enumerate().any(|(i, one)| conditions.iter().skip(i + 1).any(|other| other.arg == one.arg));
+    let repeated = conditions.iter().enumerate().any(|(i, one)| {
+        conditions
+            .iter()
+            .skip(i + 1)
+            .any(|other| other.arg == one.arg)
+    });
     if repeated {
         conditions.into_iter().map(|one| vec![one]).collect()
     } else if conditions.is_empty() {
@@ -205,7 +239,8 @@ fn alternatives(conditions: Vec<Condition>) -> Vec<Vec<Condition>> {
 
 fn condition(arg: &OciArg) -> Result<Condition> {
     let index = u8::try_from(arg.index()).ok().filter(|index| *index <= 5);
-    let index = index.with_context(|| format!("index: {} is not an argument (0 to 5)", arg.index()))?;
+    let index =
+        index.with_context(|| format!("index: {} is not an argument (0 to 5)", arg.index()))?;
     let (compare, value) = match arg.op() {
         OciOperator::ScmpCmpNe => (Compare::Ne, arg.value()),
         OciOperator::ScmpCmpLt => (Compare::Lt, arg.value()),
@@ -214,11 +249,16 @@ fn condition(arg: &OciArg) -> Result<Condition> {
         OciOperator::ScmpCmpGe => (Compare::Ge, arg.value()),
         OciOperator::ScmpCmpGt => (Compare::Gt, arg.value()),
         // `value` is the mask here and `valueTwo` the datum.
-        OciOperator::ScmpCmpMaskedEq => {
-            (Compare::MaskedEq { mask: arg.value() }, arg.value_two().unwrap_or(0) & arg.value())
-        }
+        OciOperator::ScmpCmpMaskedEq => (
+            Compare::MaskedEq { mask: arg.value() },
+            arg.value_two().unwrap_or(0) & arg.value(),
+        ),
     };
-    Ok(Condition { arg: index, compare, value })
+    Ok(Condition {
+        arg: index,
+        compare,
+        value,
+    })
 }
 
 /// `errno` counts for ERRNO and TRACE alone and is EPERM when absent; with any other action it has no meaning and,
@@ -239,9 +279,11 @@ fn action(action: OciAction, errno: Option<u32>) -> Result<Action> {
             _ => bail!("{data} is not an errno (0 to {MAX_ERRNO})"),
         },
         OciAction::ScmpActNotify => Action::Notify,
-        OciAction::ScmpActTrace => {
-            Action::Trace(u16::try_from(data).ok().with_context(|| format!("{data} does not fit 16 bits"))?)
-        }
+        OciAction::ScmpActTrace => Action::Trace(
+            u16::try_from(data)
+                .ok()
+                .with_context(|| format!("{data} does not fit 16 bits"))?,
+        ),
         OciAction::ScmpActLog => Action::Log,
         OciAction::ScmpActAllow => Action::Allow,
     })
@@ -309,9 +351,20 @@ mod tests {
                 {"index":1,"value":3,"op":"SCMP_CMP_MASKED_EQ","valueTwo":6}]}]}"#,
         )
         .unwrap();
-        let eq = |value| Condition { arg: 0, compare: Compare::Eq, value };
-        let masked = Condition { arg: 1, compare: Compare::MaskedEq { mask: 3 }, value: 2 };
-        assert_eq!(both.rules[0].any_of, [vec![eq(1)], vec![eq(2)], vec![masked]]);
+        let eq = |value| Condition {
+            arg: 0,
+            compare: Compare::Eq,
+            value,
+        };
+        let masked = Condition {
+            arg: 1,
+            compare: Compare::MaskedEq { mask: 3 },
+            value: 2,
+        };
+        assert_eq!(
+            both.rules[0].any_of,
+            [vec![eq(1)], vec![eq(2)], vec![masked]]
+        );
         assert_eq!(both.default, Action::Errno(1));
 
         let distinct = parse(
@@ -332,22 +385,42 @@ mod tests {
         )
         .unwrap();
         let actions: Vec<_> = profile.rules.iter().map(|rule| rule.action).collect();
-        assert_eq!(actions, [Action::Errno(38), Action::Errno(1), Action::KillThread, Action::Trace(1)]);
+        assert_eq!(
+            actions,
+            [
+                Action::Errno(38),
+                Action::Errno(1),
+                Action::KillThread,
+                Action::Trace(1)
+            ]
+        );
         assert_eq!(profile.default, Action::Trace(65535));
 
         let text = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["a"],"action":"SCMP_ACT_ERRNO","errnoRet":4096}]}"#;
-        assert_eq!(error(text), "linux.seccomp.syscalls[0].errnoRet: 4096 is not an errno (0 to 4095)");
+        assert_eq!(
+            error(text),
+            "linux.seccomp.syscalls[0].errnoRet: 4096 is not an errno (0 to 4095)"
+        );
         let text = r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":70000}"#;
-        assert_eq!(error(text), "linux.seccomp.defaultErrnoRet: 70000 is not an errno (0 to 4095)");
+        assert_eq!(
+            error(text),
+            "linux.seccomp.defaultErrnoRet: 70000 is not an errno (0 to 4095)"
+        );
     }
 
     #[test]
     fn refusals_name_the_path() {
         let text = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["a"],"action":"SCMP_ACT_LOG"},
             {"names":["a"],"action":"SCMP_ACT_LOG","args":[{"index":6,"value":1,"op":"SCMP_CMP_EQ"}]}]}"#;
-        assert_eq!(error(text), "linux.seccomp.syscalls[1].args[0]: index: 6 is not an argument (0 to 5)");
+        assert_eq!(
+            error(text),
+            "linux.seccomp.syscalls[1].args[0]: index: 6 is not an argument (0 to 5)"
+        );
         let text = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read",""],"action":"SCMP_ACT_LOG"}]}"#;
-        assert_eq!(error(text), "linux.seccomp.syscalls[0].names[1]: empty string is not a valid syscall");
+        assert_eq!(
+            error(text),
+            "linux.seccomp.syscalls[0].names[1]: empty string is not a valid syscall"
+        );
         for unknown in [
             r#"{"defaultAction":"SCMP_ACT_MAYBE"}"#,
             r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_VAX"]}"#,
@@ -371,18 +444,39 @@ mod tests {
 
         let text = r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/s","listenerMetadata":"m","syscalls":[{"names":["read"],"action":"SCMP_ACT_NOTIFY"}]}"#;
         let profile = parse(text).unwrap();
-        assert_eq!(profile.listener, Some(Listener { path: "/s".into(), metadata: Some("m".into()) }));
+        assert_eq!(
+            profile.listener,
+            Some(Listener {
+                path: "/s".into(),
+                metadata: Some("m".into())
+            })
+        );
         assert!(profile.notifies());
     }
 
     #[test]
     fn flags_absent_and_empty_differ() {
         let of = |text: &str| parse(text).unwrap().flags;
-        assert_eq!(of(r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#).spec_allow, SpecAllow::IfSupported);
-        assert_eq!(of(r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":[]}"#).spec_allow, SpecAllow::Off);
-        let all = of(r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_TSYNC","SECCOMP_FILTER_FLAG_LOG",
-            "SECCOMP_FILTER_FLAG_SPEC_ALLOW","SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}"#);
-        assert_eq!(all, Flags { log: true, spec_allow: SpecAllow::On, wait_killable_recv: true });
+        assert_eq!(
+            of(r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#).spec_allow,
+            SpecAllow::IfSupported
+        );
+        assert_eq!(
+            of(r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":[]}"#).spec_allow,
+            SpecAllow::Off
+        );
+        let all = of(
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_TSYNC","SECCOMP_FILTER_FLAG_LOG",
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW","SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}"#,
+        );
+        assert_eq!(
+            all,
+            Flags {
+                log: true,
+                spec_allow: SpecAllow::On,
+                wait_killable_recv: true
+            }
+        );
     }
 
     #[test]

@@ -113,7 +113,11 @@ fn add(
     let name = OsStr::new(&hierarchy.name);
     let attrs = op.top.set;
     // The v2 hierarchy of a hybrid host has no controllers to name.
-    let fstype = if hierarchy.options.is_empty() { "cgroup2" } else { "cgroup" };
+    let fstype = if hierarchy.options.is_empty() {
+        "cgroup2"
+    } else {
+        "cgroup"
+    };
     let fresh = || fresh(fstype, &hierarchy.options, attrs);
     let tree = view(plan, &hierarchy.path, attrs, fresh)?;
     mkdirat(base, name, DIR_MODE).context("mkdir")?;

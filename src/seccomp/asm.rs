@@ -51,7 +51,9 @@ impl Assembler {
     /// A place that returns `word`: an earlier one when a conditional jump can reach it.
     pub(super) fn ret(&mut self, word: u32) -> Label {
         let known = self.returns.iter().position(|(known, _)| *known == word);
-        let latest = known.and_then(|index| self.returns.get(index)).map(|(_, label)| *label);
+        let latest = known
+            .and_then(|index| self.returns.get(index))
+            .map(|(_, label)| *label);
         if let Some(label) = latest.filter(|label| self.distance(*label) < REACH) {
             return label;
         }
@@ -65,19 +67,32 @@ impl Assembler {
 
     /// A place within reach of a conditional jump from which the program goes on at `to`.
     fn near(&mut self, to: Label) -> Result<Label> {
-        if self.distance(to) < REACH { Ok(to) } else { self.jump(to) }
+        if self.distance(to) < REACH {
+            Ok(to)
+        } else {
+            self.jump(to)
+        }
     }
 
     fn jump(&mut self, to: Label) -> Result<Label> {
-        let distance = u32::try_from(self.distance(to)).context("the seccomp filter is too long")?;
+        let distance =
+            u32::try_from(self.distance(to)).context("the seccomp filter is too long")?;
         Ok(self.push(JUMP, 0, 0, distance))
     }
 
     /// Goes to `yes` when the accumulator passes the test, else to `no`.
-    pub(super) fn branch(&mut self, test: Test, operand: u32, yes: Label, no: Label) -> Result<Label> {
+    pub(super) fn branch(
+        &mut self,
+        test: Test,
+        operand: u32,
+        yes: Label,
+        no: Label,
+    ) -> Result<Label> {
         let yes = self.near(yes)?;
         let no = self.near(no)?;
-        let reach = |label| u8::try_from(self.distance(label)).context("a jump of the seccomp filter is too long");
+        let reach = |label| {
+            u8::try_from(self.distance(label)).context("a jump of the seccomp filter is too long")
+        };
         let (jt, jf) = (reach(yes)?, reach(no)?);
         Ok(self.push(test as u16, jt, jf, operand))
     }
@@ -85,9 +100,17 @@ impl Assembler {
     /// Makes the next instruction written run into `next`.
     fn adjoin(&mut self, next: Label) -> Result<()> {
         if self.code.len() - 1 != next.0 {
-            let target = self.code.get(next.0).copied().context("a label outside the seccomp filter")?;
+            let target = self
+                .code
+                .get(next.0)
+                .copied()
+                .context("a label outside the seccomp filter")?;
             // A return is as short as a jump to it.
-            if target.code == RETURN { self.code.push(target) } else { self.jump(next).map(drop)? }
+            if target.code == RETURN {
+                self.code.push(target);
+            } else {
+                self.jump(next).map(drop)?;
+            }
         }
         Ok(())
     }

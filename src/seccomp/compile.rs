@@ -28,7 +28,11 @@ pub(super) fn compile(profile: &Profile, native: Arch) -> Result<Vec<sock_filter
     let rules = rules::look_up(profile);
     let abis = covered(profile, native);
     let x32 = abis.iter().find(|abi| abi.arch == Arch::X32).copied();
-    let mut compiler = Compiler { asm: Assembler::default(), chains: Vec::new(), placed: Vec::new() };
+    let mut compiler = Compiler {
+        asm: Assembler::default(),
+        chains: Vec::new(),
+        placed: Vec::new(),
+    };
     let mut dispatch = Vec::new();
     // Written backwards: what comes last stands first, and the native architecture should.
     for abi in abis.iter().rev().filter(|abi| abi.arch != Arch::X32) {
@@ -59,7 +63,9 @@ fn covered(profile: &Profile, native: Arch) -> Vec<Abi> {
             abis.push(arch);
         }
     }
-    if abis.iter().any(|abi| abi.arch == Arch::X32) && abis.iter().all(|abi| abi.arch != Arch::X86_64) {
+    if abis.iter().any(|abi| abi.arch == Arch::X32)
+        && abis.iter().all(|abi| abi.arch != Arch::X86_64)
+    {
         abis.push(abi(Arch::X86_64, native));
     }
     abis
@@ -72,13 +78,18 @@ type Pair = (Verdict, Verdict);
 fn fold(one: &[Span<Verdict>], other: &[Span<Verdict>]) -> Vec<Span<Pair>> {
     let mut folded: Vec<Span<Pair>> = Vec::with_capacity(one.len() + other.len());
     let (mut left, mut right) = (one.iter().peekable(), other.iter().peekable());
-    let (Some(mut a), Some(mut b)) = (left.next(), right.next()) else { return folded };
+    let (Some(mut a), Some(mut b)) = (left.next(), right.next()) else {
+        return folded;
+    };
     loop {
         let (first, verdict) = (a.first.max(b.first), (a.verdict, b.verdict));
         if folded.last().is_none_or(|last| last.verdict != verdict) {
             folded.push(Span { first, verdict });
         }
-        let (next_a, next_b) = (left.peek().map(|span| span.first), right.peek().map(|span| span.first));
+        let (next_a, next_b) = (
+            left.peek().map(|span| span.first),
+            right.peek().map(|span| span.first),
+        );
         match (next_a, next_b) {
             (None, None) => return folded,
             (Some(x), Some(y)) if x == y => {
@@ -105,7 +116,11 @@ struct Compiler {
 }
 
 impl Compiler {
-    fn once(&mut self, what: Placed, place: impl FnOnce(&mut Self) -> Result<Label>) -> Result<Label> {
+    fn once(
+        &mut self,
+        what: Placed,
+        place: impl FnOnce(&mut Self) -> Result<Label>,
+    ) -> Result<Label> {
         if let Some((_, label)) = self.placed.iter().find(|(known, _)| *known == what) {
             return Ok(*label);
         }
@@ -134,7 +149,10 @@ impl Compiler {
             Verdict::Return(word) => Ok(self.asm.ret(word)),
             Verdict::Chain(index) => self.once(Placed::Chain(index), |compiler| {
                 let chains = std::mem::take(&mut compiler.chains);
-                let label = chains.get(index).context("a missing chain").and_then(|chain| compiler.chain(chain));
+                let label = chains
+                    .get(index)
+                    .context("a missing chain")
+                    .and_then(|chain| compiler.chain(chain));
                 compiler.chains = chains;
                 label
             }),
@@ -153,8 +171,18 @@ impl Compiler {
     }
 
     /// One rule: all conditions hold, or go on at `rest`.
-    fn rule(&mut self, chain: &Chain, conditions: &[Condition], word: u32, rest: Label) -> Result<Label> {
-        let length = if chain.wide { SeccompCmpArgLen::Qword } else { SeccompCmpArgLen::Dword };
+    fn rule(
+        &mut self,
+        chain: &Chain,
+        conditions: &[Condition],
+        word: u32,
+        rest: Label,
+    ) -> Result<Label> {
+        let length = if chain.wide {
+            SeccompCmpArgLen::Qword
+        } else {
+            SeccompCmpArgLen::Dword
+        };
         let conditions = conditions
             .iter()
             .map(|condition| {
@@ -171,27 +199,47 @@ impl Compiler {
             })
             .collect::<Result<_, _>>()
             .context("compile a seccomp condition")?;
-        let code = BpfProgram::from(SeccompRule::new(conditions).context("compile a seccomp rule")?);
+        let code =
+            BpfProgram::from(SeccompRule::new(conditions).context("compile a seccomp rule")?);
         // seccompiler starts a rule with two jumps that only its own chain of rules needs. It writes for
         // little-endian kernels; elsewhere the halves of an argument lie the other way round.
         let swap = if chain.big_endian { 4 } else { 0 };
         let code = code.into_iter().skip(2).map(|from| {
-            let mut to = sock_filter { code: from.code, jt: from.jt, jf: from.jf, k: from.k };
+            let mut to = sock_filter {
+                code: from.code,
+                jt: from.jt,
+                jf: from.jf,
+                k: from.k,
+            };
             if asm::is_load(to) {
                 to.k ^= swap;
             }
             to
         });
-        self.asm.conditions(code.collect::<Vec<_>>().into_iter(), word, rest)
+        self.asm
+            .conditions(code.collect::<Vec<_>>().into_iter(), word, rest)
     }
 
     /// Rules that each compare the same argument with a number: a search for the value.
-    fn search(&mut self, chain: &Chain, rules: &[(Vec<Condition>, u32)], rest: Label) -> Result<Label> {
-        let Some(arg) = rules.first().and_then(|(conditions, _)| conditions.first()).map(|first| first.arg) else {
+    fn search(
+        &mut self,
+        chain: &Chain,
+        rules: &[(Vec<Condition>, u32)],
+        rest: Label,
+    ) -> Result<Label> {
+        let Some(arg) = rules
+            .first()
+            .and_then(|(conditions, _)| conditions.first())
+            .map(|first| first.arg)
+        else {
             return Ok(rest);
         };
         let offset = ARGS + 8 * u32::from(arg);
-        let (low, high) = if chain.big_endian { (offset + 4, offset) } else { (offset, offset + 4) };
+        let (low, high) = if chain.big_endian {
+            (offset + 4, offset)
+        } else {
+            (offset, offset + 4)
+        };
         let mut leaf = |compiler: &mut Self, word: Option<u32>| {
             Ok(word.map_or(rest, |word| compiler.asm.ret(word)))
         };
@@ -241,13 +289,20 @@ fn search_tree<V: Copy + PartialEq>(
 ) -> Result<Label> {
     match items {
         [[around, hole, ..]] => {
-            let (hit, miss) = (leaf(compiler, hole.verdict)?, leaf(compiler, around.verdict)?);
+            let (hit, miss) = (
+                leaf(compiler, hole.verdict)?,
+                leaf(compiler, around.verdict)?,
+            );
             compiler.asm.branch(Test::Equal, hole.first, hit, miss)
         }
         [[span, ..]] => leaf(compiler, span.verdict),
         _ => {
             let (below, above) = items.split_at(items.len() / 2);
-            let first = above.first().and_then(|item| item.first()).context("an empty seccomp table")?.first;
+            let first = above
+                .first()
+                .and_then(|item| item.first())
+                .context("an empty seccomp table")?
+                .first;
             let above = search_tree(compiler, above, leaf)?;
             let below = search_tree(compiler, below, leaf)?;
             compiler.asm.branch(Test::AtLeast, first, above, below)

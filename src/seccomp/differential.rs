@@ -28,7 +28,11 @@ const NATIVE: Arch = Arch::X86_64;
 
 /// SCMP_ARCH_* of <seccomp.h>: AUDIT_ARCH_*, but x32 has an own one.
 fn token(arch: Arch) -> u32 {
-    if arch == Arch::X32 { 0x4000_003e } else { abi(arch, NATIVE).audit }
+    if arch == Arch::X32 {
+        0x4000_003e
+    } else {
+        abi(arch, NATIVE).audit
+    }
 }
 
 /// The built C program; goes away with the directory.
@@ -39,20 +43,34 @@ struct Reference {
 
 impl Reference {
     fn build() -> Option<Self> {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/libseccomp-reference.c");
+        let source = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/tools/libseccomp-reference.c"
+        );
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("reference");
-        let built = Command::new("cc").arg("-o").arg(&program).args([source, "-lseccomp"]).output();
+        let built = Command::new("cc")
+            .arg("-o")
+            .arg(&program)
+            .args([source, "-lseccomp"])
+            .output();
         match built {
-            Ok(output) if output.status.success() => Some(Self { _directory: directory, program }),
+            Ok(output) if output.status.success() => Some(Self {
+                _directory: directory,
+                program,
+            }),
             Ok(output) => skip(&String::from_utf8_lossy(&output.stderr)),
             Err(error) => skip(&error.to_string()),
         }
     }
 
     fn ask(&self, what: &str, input: &str) -> Output {
-        let mut child =
-            Command::new(&self.program).arg(what).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(&self.program)
+            .arg(what)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         // What comes back before all is read fits a pipe: a number a name.
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(input.as_bytes()).unwrap();
@@ -67,7 +85,11 @@ impl Reference {
         for arch in &profile.archs {
             writeln!(input, "arch {}", token(*arch)).unwrap();
         }
-        for rule in profile.rules.iter().filter(|rule| word(rule.action) != default) {
+        for rule in profile
+            .rules
+            .iter()
+            .filter(|rule| word(rule.action) != default)
+        {
             for name in &rule.names {
                 let head = format!("rule {} {name}", word(rule.action));
                 if rule.any_of.is_empty() {
@@ -117,8 +139,13 @@ impl Reference {
         }
         let output = String::from_utf8(self.ask("resolve", &input).stdout).unwrap();
         let numbers = output.lines().map(|line| line.parse::<i64>().unwrap());
-        let numbers = numbers.map(|number| u32::try_from(number).ok().map(|number| number & !X32_BIT));
-        names.iter().map(|name| (*name).to_owned()).zip(numbers).collect()
+        let numbers =
+            numbers.map(|number| u32::try_from(number).ok().map(|number| number & !X32_BIT));
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .zip(numbers)
+            .collect()
     }
 }
 
@@ -128,7 +155,10 @@ fn skip<T>(reason: &str) -> Option<T> {
 }
 
 fn fixture(name: &str) -> Profile {
-    let path = format!("{}/tests/fixtures/seccomp/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/tests/fixtures/seccomp/{name}.json",
+        env!("CARGO_MANIFEST_DIR")
+    );
     let text = std::fs::read_to_string(path).unwrap();
     plan::plan(&serde_json::from_str(&text).unwrap()).unwrap()
 }
@@ -146,7 +176,12 @@ struct Side {
 impl Side {
     fn new(reference: &Reference, profile: &Profile, arch: Arch) -> Self {
         let abi = abi(arch, NATIVE);
-        let names: BTreeSet<&str> = profile.rules.iter().flat_map(|rule| &rule.names).map(String::as_str).collect();
+        let names: BTreeSet<&str> = profile
+            .rules
+            .iter()
+            .flat_map(|rule| &rule.names)
+            .map(String::as_str)
+            .collect();
         let theirs = reference.resolve(arch, &names);
         let own = |name: &str| abi.number_of(name);
         let mut unknown = BTreeSet::new();
@@ -164,13 +199,20 @@ impl Side {
         Self {
             abi,
             runc_newest: newest(&mut theirs.values().copied().flatten()),
-            own_newest: newest(&mut names.iter().filter_map(|name| own(name)).filter(|number| abi.counts(*number))),
+            own_newest: newest(
+                &mut names
+                    .iter()
+                    .filter_map(|name| own(name))
+                    .filter(|number| abi.counts(*number)),
+            ),
             unknown,
         }
     }
 
     fn runs(&self, call: &Call, x32: bool) -> bool {
-        self.abi.audit == call.arch && (self.abi.arch == Arch::X32) == (x32 && call.arch == 0xc000_003e && call.nr & X32_BIT != 0)
+        self.abi.audit == call.arch
+            && (self.abi.arch == Arch::X32)
+                == (x32 && call.arch == 0xc000_003e && call.nr & X32_BIT != 0)
     }
 }
 
@@ -180,13 +222,19 @@ fn intended(side: &Side, number: u32, x32: bool, ours: u32, theirs: u32) -> Opti
         return Some("the profile names a call that this libseccomp does not know yet");
     }
     if theirs == ENOSYS && number > side.runc_newest && number <= side.own_newest {
-        return Some("the newest call of the profile is one that this libseccomp does not know yet");
+        return Some(
+            "the newest call of the profile is one that this libseccomp does not know yet",
+        );
     }
     if side.abi.arch == Arch::X32 && ours == ENOSYS && number > side.own_newest && number < 512 {
         // runc takes 547, the last of x32's own calls, for the newest, so that new calls get EPERM from it.
         return Some("ENOSYS for x32 calls between the newest common one and x32's own");
     }
-    if side.abi.arch == Arch::X86_64 && !x32 && theirs == ENOSYS && (0x8000_0000..0xc000_0000).contains(&number) {
+    if side.abi.arch == Arch::X86_64
+        && !x32
+        && theirs == ENOSYS
+        && (0x8000_0000..0xc000_0000).contains(&number)
+    {
         return Some("a number with bit 31 is a foreign call as one with bit 30 is");
     }
     None
@@ -196,14 +244,22 @@ fn intended(side: &Side, number: u32, x32: bool, ours: u32, theirs: u32) -> Opti
 fn compare(reference: &Reference, profile: &Profile) -> (usize, BTreeMap<&'static str, usize>) {
     let ours = compile(profile, NATIVE).unwrap();
     check(&ours);
-    let theirs = reference.filter(profile).expect("a profile without contradictions");
+    let theirs = reference
+        .filter(profile)
+        .expect("a profile without contradictions");
     eprintln!("{} instructions, libseccomp {}", ours.len(), theirs.len());
     let x32 = profile.archs.contains(&Arch::X32);
     let mut archs = profile.archs.clone();
     archs.retain(|arch| *arch != NATIVE);
     archs.insert(0, NATIVE);
-    let sides: Vec<_> = archs.iter().map(|arch| Side::new(reference, profile, *arch)).collect();
-    let passes = matches!(profile.default, Action::Allow | Action::Log | Action::Trace(_));
+    let sides: Vec<_> = archs
+        .iter()
+        .map(|arch| Side::new(reference, profile, *arch))
+        .collect();
+    let passes = matches!(
+        profile.default,
+        Action::Allow | Action::Log | Action::Trace(_)
+    );
 
     let (mut compared, mut reasons) = (0, BTreeMap::new());
     for call in calls(profile) {
@@ -215,13 +271,22 @@ fn compare(reference: &Reference, profile: &Profile) -> (usize, BTreeMap<&'stati
             assert_eq!(own, libseccomp, "{call:x?}");
             continue;
         };
-        let number = if side.abi.arch == Arch::X32 { call.nr & !X32_BIT } else { call.nr };
+        let number = if side.abi.arch == Arch::X32 {
+            call.nr & !X32_BIT
+        } else {
+            call.nr
+        };
         // runc's stub leaves numbers with bit 30 to libseccomp when x32 is not listed.
-        let stub = !passes && number > side.runc_newest && (x32 || call.arch != 0xc000_003e || call.nr & X32_BIT == 0);
+        let stub = !passes
+            && number > side.runc_newest
+            && (x32 || call.arch != 0xc000_003e || call.nr & X32_BIT == 0);
         let expected = if stub { ENOSYS } else { libseccomp };
         if own != expected {
             let Some(reason) = intended(side, number, x32, own, expected) else {
-                panic!("{call:x?} on {:?}: {own:#x}, the reference says {expected:#x}", side.abi.arch);
+                panic!(
+                    "{call:x?} on {:?}: {own:#x}, the reference says {expected:#x}",
+                    side.abi.arch
+                );
             };
             *reasons.entry(reason).or_insert(0) += 1;
         }
@@ -232,16 +297,42 @@ fn compare(reference: &Reference, profile: &Profile) -> (usize, BTreeMap<&'stati
 /// Every number up to 1024, those with bit 30, odd ones; and all of them around the values of conditions.
 fn calls(profile: &Profile) -> Vec<Call> {
     let mut numbers: Vec<u32> = (0..=1024).collect();
-    numbers.extend([4095, 0xffff, 0xf_0005, 0x3fff_ffff, 0x7fff_ffff, 0x8000_0000, 0xbfff_ffff, 0xc000_0000, u32::MAX - 1, u32::MAX]);
+    numbers.extend([
+        4095,
+        0xffff,
+        0xf_0005,
+        0x3fff_ffff,
+        0x7fff_ffff,
+        0x8000_0000,
+        0xbfff_ffff,
+        0xc000_0000,
+        u32::MAX - 1,
+        u32::MAX,
+    ]);
     numbers.extend(numbers.clone().iter().map(|number| number | X32_BIT));
     numbers.sort_unstable();
     numbers.dedup();
 
-    let conditions = profile.rules.iter().flat_map(|rule| rule.any_of.iter().flatten());
+    let conditions = profile
+        .rules
+        .iter()
+        .flat_map(|rule| rule.any_of.iter().flatten());
     let mut values: BTreeSet<(u8, u64)> = BTreeSet::new();
     for condition in conditions {
-        let mask = if let Compare::MaskedEq { mask } = condition.compare { mask } else { 0 };
-        for value in [condition.value, mask, condition.value | mask, !mask, mask & mask.wrapping_neg(), 0, u64::MAX] {
+        let mask = if let Compare::MaskedEq { mask } = condition.compare {
+            mask
+        } else {
+            0
+        };
+        for value in [
+            condition.value,
+            mask,
+            condition.value | mask,
+            !mask,
+            mask & mask.wrapping_neg(),
+            0,
+            u64::MAX,
+        ] {
             for near in [value.wrapping_sub(1), value, value.wrapping_add(1)] {
                 for high in [0, 1 << 32, 1 << 63, 0xffff_ffff << 32] {
                     values.insert((condition.arg, near | high));
@@ -255,16 +346,28 @@ fn calls(profile: &Profile) -> Vec<Call> {
     let mut calls = Vec::new();
     for arch in [0xc000_003e, 0x4000_0003] {
         for nr in &numbers {
-            calls.push(Call { nr: *nr, arch, args: [0; 6] });
+            calls.push(Call {
+                nr: *nr,
+                arch,
+                args: [0; 6],
+            });
             for (arg, value) in &values {
                 let mut args = [0; 6];
                 args[usize::from(*arg)] = *value;
-                calls.push(Call { nr: *nr, arch, args });
+                calls.push(Call {
+                    nr: *nr,
+                    arch,
+                    args,
+                });
             }
         }
     }
     for arch in [0, 0x4000_0028, 0xc000_00b7] {
-        calls.push(Call { nr: 0, arch, args: [0; 6] });
+        calls.push(Call {
+            nr: 0,
+            arch,
+            args: [0; 6],
+        });
     }
     calls
 }
@@ -277,7 +380,9 @@ const X32_GAP: &str = "ENOSYS for x32 calls between the newest common one and x3
 
 #[test]
 fn docker_s_profile() {
-    let Some(reference) = Reference::build() else { return };
+    let Some(reference) = Reference::build() else {
+        return;
+    };
     let (compared, reasons) = compare(&reference, &fixture("docker"));
     report("docker", compared, &reasons);
     assert!(compared > 400_000);
@@ -286,14 +391,18 @@ fn docker_s_profile() {
 
 #[test]
 fn podman_s_profile() {
-    let Some(reference) = Reference::build() else { return };
+    let Some(reference) = Reference::build() else {
+        return;
+    };
     let (compared, reasons) = compare(&reference, &fixture("podman"));
     report("podman", compared, &reasons);
 }
 
 #[test]
 fn docker_s_profile_without_x32() {
-    let Some(reference) = Reference::build() else { return };
+    let Some(reference) = Reference::build() else {
+        return;
+    };
     let mut profile = fixture("docker");
     profile.archs.retain(|arch| *arch != Arch::X32);
     let (compared, reasons) = compare(&reference, &profile);
@@ -304,13 +413,28 @@ fn docker_s_profile_without_x32() {
 /// Docker's newer profiles allow address families one by one: many rules for one argument.
 #[test]
 fn an_allow_list_of_values() {
-    let Some(reference) = Reference::build() else { return };
+    let Some(reference) = Reference::build() else {
+        return;
+    };
     let mut profile = fixture("docker");
-    let socket = profile.rules.iter_mut().find(|rule| rule.names == ["socket"]).unwrap();
-    let one = |compare, value| vec![plan::Condition { arg: 0, compare, value }];
-    socket.any_of = [13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33, 35, 36, 39, 41, 42, 43, 44, 45]
-        .map(|family| one(Compare::Eq, family))
-        .into();
+    let socket = profile
+        .rules
+        .iter_mut()
+        .find(|rule| rule.names == ["socket"])
+        .unwrap();
+    let one = |compare, value| {
+        vec![plan::Condition {
+            arg: 0,
+            compare,
+            value,
+        }]
+    };
+    socket.any_of = [
+        13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33, 35, 36, 39, 41, 42, 43,
+        44, 45,
+    ]
+    .map(|family| one(Compare::Eq, family))
+    .into();
     socket.any_of.push(one(Compare::Lt, 12));
     let (compared, reasons) = compare(&reference, &profile);
     report("allow list", compared, &reasons);
@@ -318,10 +442,16 @@ fn an_allow_list_of_values() {
 
 fn low(condition: plan::Condition) -> plan::Condition {
     let compare = match condition.compare {
-        Compare::MaskedEq { mask } => Compare::MaskedEq { mask: mask & 0xffff_ffff },
+        Compare::MaskedEq { mask } => Compare::MaskedEq {
+            mask: mask & 0xffff_ffff,
+        },
         other => other,
     };
-    plan::Condition { compare, value: condition.value & 0xffff_ffff, ..condition }
+    plan::Condition {
+        compare,
+        value: condition.value & 0xffff_ffff,
+        ..condition
+    }
 }
 
 /// Random rules with one condition each for one call: what decides is the order in which overlapping rules are
@@ -329,7 +459,9 @@ fn low(condition: plan::Condition) -> plan::Condition {
 /// `<= 1` it takes 2 for a match of the second).
 #[test]
 fn overlapping_rules() {
-    let Some(reference) = Reference::build() else { return };
+    let Some(reference) = Reference::build() else {
+        return;
+    };
     let mut random = Random(0x1234_5678_9abc_def1);
     let (mut compared, mut different) = (0, 0);
     for _ in 0..400 {
@@ -346,23 +478,40 @@ fn overlapping_rules() {
             rules: rules.collect(),
             default: Action::Errno(1),
             archs: Vec::new(),
-            flags: Flags { log: false, spec_allow: SpecAllow::Off, wait_killable_recv: false },
+            flags: Flags {
+                log: false,
+                spec_allow: SpecAllow::Off,
+                wait_killable_recv: false,
+            },
             listener: None,
         };
         let (ours, theirs) = (compile(&profile, NATIVE), reference.filter(&profile));
-        let (Ok(ours), Some(theirs)) = (ours, theirs) else { continue };
+        let (Ok(ours), Some(theirs)) = (ours, theirs) else {
+            continue;
+        };
         let small = |call: &Call| call.args.iter().all(|arg| *arg < 1 << 32);
-        for call in calls(&profile).iter().filter(|call| call.nr == 135 && call.arch == 0xc000_003e && small(call)) {
+        for call in calls(&profile)
+            .iter()
+            .filter(|call| call.nr == 135 && call.arch == 0xc000_003e && small(call))
+        {
             compared += 1;
             if run(&ours, call).0 != run(&theirs, call).0 {
                 // The one known difference of order: see `rules::precedence`.
-                let has = |compare| profile.rules.iter().any(|rule| rule.any_of[0][0].compare == compare);
+                let has = |compare| {
+                    profile
+                        .rules
+                        .iter()
+                        .any(|rule| rule.any_of[0][0].compare == compare)
+                };
                 let known = has(Compare::Ne) && has(Compare::Eq);
                 assert!(known, "{call:x?} of {:x?}", profile.rules);
                 different += 1;
             }
         }
     }
-    assert!(compared > 10_000 && different < 10, "{compared} calls compared, {different} differ");
+    assert!(
+        compared > 10_000 && different < 10,
+        "{compared} calls compared, {different} differ"
+    );
     eprintln!("overlapping rules: {compared} calls compared, {different} differ");
 }

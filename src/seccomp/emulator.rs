@@ -13,13 +13,23 @@ pub(super) struct Call {
 /// What the kernel checks before it takes a filter: jumps stay inside, the end is a return, the length.
 pub(super) fn check(filter: &[sock_filter]) {
     assert!(!filter.is_empty() && filter.len() <= 4096);
-    assert_eq!(filter[filter.len() - 1].code, 0x06, "must end with a return");
+    assert_eq!(
+        filter[filter.len() - 1].code,
+        0x06,
+        "must end with a return"
+    );
     for (at, insn) in filter.iter().enumerate() {
         match insn.code {
-            0x05 => assert!(at + 1 + (insn.k as usize) < filter.len(), "jump out of the program at {at}"),
+            0x05 => assert!(
+                at + 1 + (insn.k as usize) < filter.len(),
+                "jump out of the program at {at}"
+            ),
             0x15 | 0x25 | 0x35 | 0x45 => {
                 let far = usize::from(insn.jt.max(insn.jf));
-                assert!(at + 1 + far < filter.len(), "branch out of the program at {at}");
+                assert!(
+                    at + 1 + far < filter.len(),
+                    "branch out of the program at {at}"
+                );
             }
             0x20 => assert!(insn.k % 4 == 0 && insn.k < 64, "bad load at {at}"),
             0x06 | 0x54 => (),

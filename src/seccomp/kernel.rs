@@ -44,13 +44,19 @@ fn child() {
             assert_eq!(raw_call(libc::SYS_mkdirat, [0; 6]), Err(Errno::EPERM));
             assert_eq!(raw_call(libc::SYS_getpriority, [0; 6]), Err(Errno::ENOSYS));
             assert!(raw_call(libc::SYS_personality, [0xffff_ffff, 0, 0, 0, 0, 0]).is_ok());
-            assert_eq!(raw_call(libc::SYS_personality, [0, 0, 0, 0, 0, 0]), Err(Errno::EOPNOTSUPP));
+            assert_eq!(
+                raw_call(libc::SYS_personality, [0, 0, 0, 0, 0, 0]),
+                Err(Errno::EOPNOTSUPP)
+            );
             assert!(raw_call(libc::SYS_getpid, [0; 6]).is_ok());
         }
         Ok("docker") => {
             load(&docker());
             assert_eq!(raw_call(libc::SYS_mount, [0; 6]), Err(Errno::EPERM));
-            assert_eq!(raw_call(libc::SYS_socket, [40, 1, 0, 0, 0, 0]), Err(Errno::EPERM));
+            assert_eq!(
+                raw_call(libc::SYS_socket, [40, 1, 0, 0, 0, 0]),
+                Err(Errno::EPERM)
+            );
             assert_eq!(raw_call(libc::SYS_clone3, [0; 6]), Err(Errno::ENOSYS));
             // Numbers no kernel has: newer than all the profile names.
             assert_eq!(raw_call(511, [0; 6]), Err(Errno::ENOSYS));
@@ -76,7 +82,10 @@ fn child() {
             // Neither no_new_privs nor privilege: the error must say what failed and why.
             nix::unistd::setresuid(65534.into(), 65534.into(), 65534.into()).unwrap();
             let error = install(&compile(&docker()).unwrap()).expect_err("must be refused");
-            assert_eq!(format!("{error:#}"), "load the seccomp filter: EACCES: Permission denied");
+            assert_eq!(
+                format!("{error:#}"),
+                "load the seccomp filter: EACCES: Permission denied"
+            );
         }
         Ok(other) => panic!("no case {other}"),
         Err(_) => (),

@@ -56,8 +56,17 @@ pub(crate) fn compile(profile: &Profile) -> Result<Program> {
             flags |= WAIT_KILLABLE_RECV;
         }
     }
-    let optional_flags = if profile.flags.spec_allow == SpecAllow::IfSupported { SPEC_ALLOW } else { 0 };
-    Ok(Program { filter: compile::compile(profile, names::NATIVE)?, flags, optional_flags, notify })
+    let optional_flags = if profile.flags.spec_allow == SpecAllow::IfSupported {
+        SPEC_ALLOW
+    } else {
+        0
+    };
+    Ok(Program {
+        filter: compile::compile(profile, names::NATIVE)?,
+        flags,
+        optional_flags,
+        notify,
+    })
 }
 
 /// What `features` says of seccomp. Fixed when rundlet is built, as the runtime-spec wants it.
@@ -65,9 +74,8 @@ pub(crate) struct Supported {
     pub(crate) actions: &'static [&'static str],
     pub(crate) operators: &'static [&'static str],
     pub(crate) archs: &'static [&'static str],
-    pub(crate) known_flags: &'static [&'static str],
-    /// `supportedFlags`: those of the known ones that have an effect or need none.
-    pub(crate) usable_flags: &'static [&'static str],
+    /// Known and, all of them, usable.
+    pub(crate) flags: &'static [&'static str],
 }
 
 const FLAGS: &[&str] = &[
@@ -85,7 +93,6 @@ pub(crate) const SUPPORTED: Supported = Supported {
         "SCMP_ACT_KILL_PROCESS",
         "SCMP_ACT_KILL_THREAD",
         "SCMP_ACT_LOG",
-        "SCMP_ACT_NOTIFY",
         "SCMP_ACT_TRACE",
         "SCMP_ACT_TRAP",
     ],
@@ -123,14 +130,8 @@ pub(crate) const SUPPORTED: Supported = Supported {
         "SCMP_ARCH_X86",
         "SCMP_ARCH_X86_64",
     ],
-    known_flags: FLAGS,
-    usable_flags: FLAGS,
+    flags: FLAGS,
 };
-
-/// The lists of `SUPPORTED`.
-pub(crate) fn supported() -> &'static Supported {
-    &SUPPORTED
-}
 
 #[cfg(test)]
 mod tests {
@@ -143,8 +144,13 @@ mod tests {
     #[test]
     fn flags_follow_profile_and_listener() {
         let plain = program(r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#);
-        assert_eq!((plain.flags, plain.optional_flags, plain.notify), (SPEC_ALLOW, SPEC_ALLOW, false));
-        let none = program(r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}"#);
+        assert_eq!(
+            (plain.flags, plain.optional_flags, plain.notify),
+            (SPEC_ALLOW, SPEC_ALLOW, false)
+        );
+        let none = program(
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}"#,
+        );
         assert_eq!((none.flags, none.optional_flags), (0, 0));
         let notify = program(
             r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV","SECCOMP_FILTER_FLAG_LOG"],
@@ -158,17 +164,25 @@ mod tests {
     #[test]
     fn supported_words_parse() {
         for action in SUPPORTED.actions {
-            let text = format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/s","syscalls":[{{"names":["mkdir"],"action":"{action}"}}]}}"#);
+            let text = format!(
+                r#"{{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/s","syscalls":[{{"names":["mkdir"],"action":"{action}"}}]}}"#
+            );
             program(&text);
         }
         for arch in SUPPORTED.archs {
-            program(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","architectures":["{arch}"]}}"#));
+            program(&format!(
+                r#"{{"defaultAction":"SCMP_ACT_ALLOW","architectures":["{arch}"]}}"#
+            ));
         }
-        for flag in SUPPORTED.known_flags {
-            program(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","flags":["{flag}"]}}"#));
+        for flag in SUPPORTED.flags {
+            program(&format!(
+                r#"{{"defaultAction":"SCMP_ACT_ALLOW","flags":["{flag}"]}}"#
+            ));
         }
         for operator in SUPPORTED.operators {
-            program(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["mkdir"],"action":"SCMP_ACT_LOG","args":[{{"index":0,"value":1,"op":"{operator}"}}]}}]}}"#));
+            program(&format!(
+                r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["mkdir"],"action":"SCMP_ACT_LOG","args":[{{"index":0,"value":1,"op":"{operator}"}}]}}]}}"#
+            ));
         }
     }
 
@@ -177,7 +191,10 @@ mod tests {
     #[ignore = "a measurement"]
     fn measure() {
         for name in ["docker", "podman"] {
-            let path = format!("{}/tests/fixtures/seccomp/{name}.json", env!("CARGO_MANIFEST_DIR"));
+            let path = format!(
+                "{}/tests/fixtures/seccomp/{name}.json",
+                env!("CARGO_MANIFEST_DIR")
+            );
             let text = std::fs::read_to_string(path).unwrap();
             let start = std::time::Instant::now();
             let spec = serde_json::from_str(&text).unwrap();
@@ -193,7 +210,10 @@ mod tests {
                 .collect();
             let first = times[0];
             times.sort_by_key(|time| time.1);
-            eprintln!("{name}: parsed {parsed:?}; (plan, compile, instructions) first {first:?}, median {:?}", times[100]);
+            eprintln!(
+                "{name}: parsed {parsed:?}; (plan, compile, instructions) first {first:?}, median {:?}",
+                times[100]
+            );
             // For this thread alone, and both profiles let a test end.
             let program = compile(&crate::plan::seccomp::plan(&spec).unwrap()).unwrap();
             nix::sys::prctl::set_no_new_privs().unwrap();

@@ -94,7 +94,10 @@ pub(super) fn abi(arch: Arch, native: Arch) -> Abi {
 impl Abi {
     /// The number of a call, without `X32_BIT`.
     pub(super) fn number(&self, row: &Row) -> Option<u32> {
-        row.1.get(self.column).copied().filter(|number| *number != NO)
+        row.1
+            .get(self.column)
+            .copied()
+            .filter(|number| *number != NO)
     }
 
     /// The number of a call by name.
@@ -120,7 +123,9 @@ impl Abi {
 
 /// The row of a name; `None` when no architecture has such a call.
 pub(super) fn row(name: &str) -> Option<&'static Row> {
-    ROWS.binary_search_by(|row| row.0.cmp(name)).ok().and_then(|index| ROWS.get(index))
+    ROWS.binary_search_by(|row| row.0.cmp(name))
+        .ok()
+        .and_then(|index| ROWS.get(index))
 }
 
 /// Which call of socketcall(2) or ipc(2) does what the call `name` does, on architectures that have those two.
@@ -199,7 +204,11 @@ mod tests {
             (Arch::M68k, "openat", 288),
             (Arch::Sh, "openat", 295),
         ] {
-            assert_eq!(abi(arch, NATIVE).number_of(name), Some(number), "{arch:?} {name}");
+            assert_eq!(
+                abi(arch, NATIVE).number_of(name),
+                Some(number),
+                "{arch:?} {name}"
+            );
         }
         assert_eq!(abi(Arch::X86_64, NATIVE).number_of("socketcall"), None);
         assert!(row("no_such_call").is_none());
@@ -208,18 +217,34 @@ mod tests {
     #[test]
     fn the_native_table_is_that_of_libc() {
         let native = abi(Arch::Native, NATIVE);
-        for (name, number) in
-            [("read", libc::SYS_read), ("execve", libc::SYS_execve), ("clone3", libc::SYS_clone3), ("openat2", libc::SYS_openat2)]
-        {
-            assert_eq!(native.number_of(name).map(i64::from), Some(number), "{name}");
+        for (name, number) in [
+            ("read", libc::SYS_read),
+            ("execve", libc::SYS_execve),
+            ("clone3", libc::SYS_clone3),
+            ("openat2", libc::SYS_openat2),
+        ] {
+            assert_eq!(
+                native.number_of(name).map(i64::from),
+                Some(number),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn widths() {
-        let wide: Vec<_> = [Arch::X86_64, Arch::Aarch64, Arch::Mips64, Arch::S390x, Arch::X86, Arch::X32, Arch::Mipsel64n32, Arch::S390]
-            .map(|arch| abi(arch, NATIVE).wide)
-            .into();
+        let wide: Vec<_> = [
+            Arch::X86_64,
+            Arch::Aarch64,
+            Arch::Mips64,
+            Arch::S390x,
+            Arch::X86,
+            Arch::X32,
+            Arch::Mipsel64n32,
+            Arch::S390,
+        ]
+        .map(|arch| abi(arch, NATIVE).wide)
+        .into();
         assert_eq!(wide, [true, true, true, true, false, false, false, false]);
         assert!(abi(Arch::S390x, NATIVE).big_endian && !abi(Arch::Mipsel64n32, NATIVE).big_endian);
     }

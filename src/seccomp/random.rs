@@ -28,37 +28,101 @@ impl Random {
     }
 }
 
-const VALUES: &[u64] =
-    &[0, 1, 2, 3, 7, 40, 0x7e02_0000, 0xffff_fffe, 0xffff_ffff, 1 << 32, (1 << 32) + 1, (1 << 32) + 40, 7 << 32, u64::MAX];
+const VALUES: &[u64] = &[
+    0,
+    1,
+    2,
+    3,
+    7,
+    40,
+    0x7e02_0000,
+    0xffff_fffe,
+    0xffff_ffff,
+    1 << 32,
+    (1 << 32) + 1,
+    (1 << 32) + 40,
+    7 << 32,
+    u64::MAX,
+];
 const NAMES: &[&str] = &[
-    "read", "write", "openat", "socket", "send", "recv", "accept", "semop", "shmat", "socketcall", "ipc", "clone",
-    "clone3", "rt_sigaction", "execveat", "set_tls", "cacheflush", "personality", "mmap2", "no_such_call", "uretprobe",
-    "futex_waitv", "preadv2", "waitpid", "restart_syscall",
+    "read",
+    "write",
+    "openat",
+    "socket",
+    "send",
+    "recv",
+    "accept",
+    "semop",
+    "shmat",
+    "socketcall",
+    "ipc",
+    "clone",
+    "clone3",
+    "rt_sigaction",
+    "execveat",
+    "set_tls",
+    "cacheflush",
+    "personality",
+    "mmap2",
+    "no_such_call",
+    "uretprobe",
+    "futex_waitv",
+    "preadv2",
+    "waitpid",
+    "restart_syscall",
 ];
 const ACTIONS: &[Action] = &[
-    Action::Allow, Action::Errno(1), Action::Errno(38), Action::KillProcess, Action::KillThread, Action::Trap,
-    Action::Log, Action::Trace(5), Action::Notify,
+    Action::Allow,
+    Action::Errno(1),
+    Action::Errno(38),
+    Action::KillProcess,
+    Action::KillThread,
+    Action::Trap,
+    Action::Log,
+    Action::Trace(5),
+    Action::Notify,
 ];
 
 pub(super) fn condition(random: &mut Random, arg: u8) -> Condition {
     let value = random.pick(VALUES);
     let mask = random.pick(&[1, 3, 0xff00_0000, 0xffff_ffff, u64::MAX, 1 << 40, 0]);
     let compare = random.pick(&[
-        Compare::Ne, Compare::Lt, Compare::Le, Compare::Eq, Compare::Eq, Compare::Ge, Compare::Gt, Compare::MaskedEq { mask },
+        Compare::Ne,
+        Compare::Lt,
+        Compare::Le,
+        Compare::Eq,
+        Compare::Eq,
+        Compare::Ge,
+        Compare::Gt,
+        Compare::MaskedEq { mask },
     ]);
-    let value = if let Compare::MaskedEq { mask } = compare { value & mask } else { value };
-    Condition { arg, compare, value }
+    let value = if let Compare::MaskedEq { mask } = compare {
+        value & mask
+    } else {
+        value
+    };
+    Condition {
+        arg,
+        compare,
+        value,
+    }
 }
 
 fn conditions(random: &mut Random) -> Vec<Vec<Condition>> {
     match random.below(6) {
         0 | 1 => Vec::new(),
         2 | 3 => vec![vec![condition(random, 0)]],
-        4 => (0..=random.below(5)).map(|_| vec![condition(random, 1)]).collect(),
+        4 => (0..=random.below(5))
+            .map(|_| vec![condition(random, 1)])
+            .collect(),
         _ => {
             let args: Vec<u8> = (0..6).filter(|_| random.below(3) == 0).collect();
             let all: Vec<_> = args.into_iter().map(|arg| condition(random, arg)).collect();
-            if all.is_empty() { Vec::new() } else { vec![all] }
+            if all.is_empty() {
+                Vec::new()
+            } else {
+                vec![all]
+            }
         }
     }
 }
@@ -66,15 +130,30 @@ fn conditions(random: &mut Random) -> Vec<Vec<Condition>> {
 fn profile(random: &mut Random, natives: &[Arch]) -> Profile {
     let rules = (0..random.below(14)).map(|position| Rule {
         position,
-        names: (0..=random.below(3)).map(|_| random.pick(NAMES).to_owned()).collect(),
+        names: (0..=random.below(3))
+            .map(|_| random.pick(NAMES).to_owned())
+            .collect(),
         action: random.pick(ACTIONS),
         any_of: conditions(random),
     });
     Profile {
         rules: rules.collect(),
-        default: random.pick(&[Action::Errno(1), Action::Allow, Action::KillProcess, Action::Log]),
-        archs: natives.iter().copied().filter(|_| random.below(2) == 0).collect(),
-        flags: Flags { log: false, spec_allow: SpecAllow::Off, wait_killable_recv: false },
+        default: random.pick(&[
+            Action::Errno(1),
+            Action::Allow,
+            Action::KillProcess,
+            Action::Log,
+        ]),
+        archs: natives
+            .iter()
+            .copied()
+            .filter(|_| random.below(2) == 0)
+            .collect(),
+        flags: Flags {
+            log: false,
+            spec_allow: SpecAllow::Off,
+            wait_killable_recv: false,
+        },
         listener: None,
     }
 }
@@ -94,6 +173,7 @@ fn holds(condition: &Condition, args: &[u64; 6], wide: bool) -> bool {
 }
 
 /// Reads the answer to one call off the profile.
+#[allow(clippy::too_many_lines)] // one table, as the documentation reads; formatting alone makes it long
 fn decide(profile: &Profile, native: Arch, call: &Call) -> u32 {
     let mut archs = profile.archs.clone();
     archs.push(native);
@@ -103,7 +183,10 @@ fn decide(profile: &Profile, native: Arch, call: &Call) -> u32 {
     let default = word(profile.default);
     let is_x32 = call.arch == 0xc000_003e && call.nr & X32_BIT != 0 && archs.contains(&Arch::X32);
     let found = archs.iter().map(|arch| abi(*arch, native));
-    let Some(abi) = found.into_iter().find(|abi| abi.audit == call.arch && (abi.arch == Arch::X32) == is_x32) else {
+    let Some(abi) = found
+        .into_iter()
+        .find(|abi| abi.audit == call.arch && (abi.arch == Arch::X32) == is_x32)
+    else {
         return FOREIGN;
     };
     let number = if is_x32 { call.nr & !X32_BIT } else { call.nr };
@@ -117,7 +200,9 @@ fn decide(profile: &Profile, native: Arch, call: &Call) -> u32 {
         for name in &rule.names {
             let direct = abi.number_of(name);
             let through = names::multiplexed(name).and_then(|(by, _)| abi.number_of(by));
-            newest = newest.max(direct.filter(|number| abi.counts(*number))).max(through);
+            newest = newest
+                .max(direct.filter(|number| abi.counts(*number)))
+                .max(through);
             if word(rule.action) == default {
                 continue;
             }
@@ -131,11 +216,24 @@ fn decide(profile: &Profile, native: Arch, call: &Call) -> u32 {
             }
             let by = names::multiplexed(name).filter(|(by, _)| abi.number_of(by) == Some(number));
             if let Some((_, call)) = by {
-                let is_call = Condition { arg: 0, compare: Compare::Eq, value: call };
+                let is_call = Condition {
+                    arg: 0,
+                    compare: Compare::Eq,
+                    value: call,
+                };
                 let always = vec![Vec::new()];
-                for conditions in if rule.any_of.is_empty() { &always } else { &rule.any_of } {
+                for conditions in if rule.any_of.is_empty() {
+                    &always
+                } else {
+                    &rule.any_of
+                } {
                     let mut all = vec![is_call];
-                    all.extend(conditions.iter().copied().filter(|condition| condition.arg != 0));
+                    all.extend(
+                        conditions
+                            .iter()
+                            .copied()
+                            .filter(|condition| condition.arg != 0),
+                    );
                     matching.push((all, word(rule.action)));
                 }
             }
@@ -152,15 +250,25 @@ fn decide(profile: &Profile, native: Arch, call: &Call) -> u32 {
         }
         conditions.retain(|condition| condition.compare != Compare::MaskedEq { mask: 0 });
     }
-    if let Some((_, word)) = matching.iter().find(|(conditions, _)| conditions.is_empty()) {
+    if let Some((_, word)) = matching
+        .iter()
+        .find(|(conditions, _)| conditions.is_empty())
+    {
         return *word;
     }
     matching.sort_by(|one, other| precedence(&one.0, &other.0));
-    let hit = matching.iter().find(|(conditions, _)| conditions.iter().all(|one| holds(one, &call.args, abi.wide)));
+    let hit = matching.iter().find(|(conditions, _)| {
+        conditions
+            .iter()
+            .all(|one| holds(one, &call.args, abi.wide))
+    });
     if let Some((_, word)) = hit {
         return *word;
     }
-    let passes = matches!(profile.default, Action::Allow | Action::Log | Action::Trace(_));
+    let passes = matches!(
+        profile.default,
+        Action::Allow | Action::Log | Action::Trace(_)
+    );
     let enosys = 0x0005_0000 + 38;
     match newest {
         Some(_) if passes => default,
@@ -174,14 +282,41 @@ fn decide(profile: &Profile, native: Arch, call: &Call) -> u32 {
 }
 
 fn probes(random: &mut Random, profile: &Profile, native: Arch) -> Vec<Call> {
-    let mut numbers = vec![0, 1, 335, 472, 511, 512, 547, 548, 1024, 4000, 0xf_0005, 0xf_0100, 0x10_0000, X32_BIT, 0x8000_0000, u32::MAX];
+    let mut numbers = vec![
+        0,
+        1,
+        335,
+        472,
+        511,
+        512,
+        547,
+        548,
+        1024,
+        4000,
+        0xf_0005,
+        0xf_0100,
+        0x10_0000,
+        X32_BIT,
+        0x8000_0000,
+        u32::MAX,
+    ];
     let names: Vec<&String> = profile.rules.iter().flat_map(|rule| &rule.names).collect();
     let mut archs = vec![abi(native, native)];
     archs.extend(profile.archs.iter().map(|arch| abi(*arch, native)));
     for abi in &archs {
         for name in &names {
-            for by in [Some(name.as_str()), names::multiplexed(name).map(|(by, _)| by)].into_iter().flatten() {
-                numbers.extend(abi.number_of(by).iter().flat_map(|number| [*number, number + 1, number.wrapping_sub(1)]));
+            for by in [
+                Some(name.as_str()),
+                names::multiplexed(name).map(|(by, _)| by),
+            ]
+            .into_iter()
+            .flatten()
+            {
+                numbers.extend(
+                    abi.number_of(by)
+                        .iter()
+                        .flat_map(|number| [*number, number + 1, number.wrapping_sub(1)]),
+                );
             }
         }
     }
@@ -197,11 +332,19 @@ fn probes(random: &mut Random, profile: &Profile, native: Arch) -> Vec<Call> {
                     1 => random.pick(VALUES).wrapping_add(1),
                     _ => u64::try_from(random.below(25)).unwrap(),
                 });
-                calls.push(Call { nr: *nr, arch: abi.audit, args });
+                calls.push(Call {
+                    nr: *nr,
+                    arch: abi.audit,
+                    args,
+                });
             }
         }
     }
-    calls.push(Call { nr: 0, arch: 0x1234, args: [0; 6] });
+    calls.push(Call {
+        nr: 0,
+        arch: 0x1234,
+        args: [0; 6],
+    });
     calls
 }
 
@@ -219,7 +362,11 @@ fn programs_decide_what_profiles_say() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (mut compared, mut refused) = (0_u32, 0_u32);
     for round in 0..600 {
-        let family = if round % 2 == 0 { families[0] } else { random.pick(families) };
+        let family = if round % 2 == 0 {
+            families[0]
+        } else {
+            random.pick(families)
+        };
         let profile = profile(&mut random, family);
         let filter = match compile(&profile, family[0]) {
             Ok(filter) => filter,
@@ -236,13 +383,20 @@ fn programs_decide_what_profiles_say() {
             compared += 1;
         }
     }
-    assert!(compared > 300_000 && refused < 120, "{compared} calls compared, {refused} profiles refused");
+    assert!(
+        compared > 300_000 && refused < 120,
+        "{compared} calls compared, {refused} profiles refused"
+    );
 }
 
 /// A program too long for short jumps: 1,000 rules for one call and conditions for every call there is.
 #[test]
 fn long_programs_jump_far_and_end_at_the_limit() {
-    let condition = |arg, value| Condition { arg, compare: Compare::MaskedEq { mask: u64::MAX }, value };
+    let condition = |arg, value| Condition {
+        arg,
+        compare: Compare::MaskedEq { mask: u64::MAX },
+        value,
+    };
     let rule = |position, name: &str, conditions| Rule {
         position,
         names: vec![name.to_owned()],
@@ -252,19 +406,41 @@ fn long_programs_jump_far_and_end_at_the_limit() {
     let mut profile = profile(&mut Random(1), &[]);
     profile.default = Action::Errno(1);
     profile.archs = vec![Arch::X86, Arch::X32];
-    profile.rules = ROWS.iter().take(150).enumerate().map(|(i, row)| rule(i, row.0, vec![condition(0, 7 + i as u64)])).collect();
+    profile.rules = ROWS
+        .iter()
+        .take(150)
+        .enumerate()
+        .map(|(i, row)| rule(i, row.0, vec![condition(0, 7 + i as u64)]))
+        .collect();
     let filter = compile(&profile, Arch::X86_64).unwrap();
     check(&filter);
     assert!(filter.len() > 1000, "{}", filter.len());
     for call in probes(&mut Random(2), &profile, Arch::X86_64) {
         for arg in [call.args[0], 7, 100, 156] {
-            let call = Call { args: [arg; 6], ..call };
-            assert_eq!(run(&filter, &call).0, decide(&profile, Arch::X86_64, &call), "{call:x?}");
+            let call = Call {
+                args: [arg; 6],
+                ..call
+            };
+            assert_eq!(
+                run(&filter, &call).0,
+                decide(&profile, Arch::X86_64, &call),
+                "{call:x?}"
+            );
         }
     }
 
-    profile.rules = (0..1000).map(|i| rule(i, "openat", vec![condition(0, i as u64)])).collect();
-    let error = compile(&profile, Arch::X86_64).expect_err("longer than the kernel takes").to_string();
-    assert!(error.starts_with("linux.seccomp: the profile compiles to "), "{error}");
-    assert!(error.ends_with("the kernel takes no more than 4096"), "{error}");
+    profile.rules = (0..1000)
+        .map(|i| rule(i, "openat", vec![condition(0, i as u64)]))
+        .collect();
+    let error = compile(&profile, Arch::X86_64)
+        .expect_err("longer than the kernel takes")
+        .to_string();
+    assert!(
+        error.starts_with("linux.seccomp: the profile compiles to "),
+        "{error}"
+    );
+    assert!(
+        error.ends_with("the kernel takes no more than 4096"),
+        "{error}"
+    );
 }

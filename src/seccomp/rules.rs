@@ -48,8 +48,20 @@ pub(super) struct Looked<'p> {
 
 /// Looks every name up once, for all architectures. Names no architecture knows fall away (N3).
 pub(super) fn look_up(profile: &Profile) -> Vec<Looked<'_>> {
-    let found = |rule: &Rule| rule.names.iter().filter_map(|name| names::row(name)).collect();
-    profile.rules.iter().map(|rule| Looked { rule, rows: found(rule) }).collect()
+    let found = |rule: &Rule| {
+        rule.names
+            .iter()
+            .filter_map(|name| names::row(name))
+            .collect()
+    };
+    profile
+        .rules
+        .iter()
+        .map(|rule| Looked {
+            rule,
+            rows: found(rule),
+        })
+        .collect()
 }
 
 /// The word a filter returns for an action: SECCOMP_RET_* with its data.
@@ -92,15 +104,21 @@ pub(super) fn spans(
     let mut verdicts = Vec::new();
     for group in entries.chunk_by(|one, other| one.number == other.number) {
         let Some(first) = group.first() else { continue };
-        let verdict = if let Some(unconditional) = group.iter().find(|entry| entry.conditions.is_empty()) {
-            Verdict::Return(word(unconditional.rule.action))
-        } else {
-            let chain = chain(group, abi, default)?;
-            Verdict::Chain(chains.iter().position(|known| *known == chain).unwrap_or_else(|| {
-                chains.push(chain);
-                chains.len() - 1
-            }))
-        };
+        let verdict =
+            if let Some(unconditional) = group.iter().find(|entry| entry.conditions.is_empty()) {
+                Verdict::Return(word(unconditional.rule.action))
+            } else {
+                let chain = chain(group, abi, default)?;
+                Verdict::Chain(
+                    chains
+                        .iter()
+                        .position(|known| *known == chain)
+                        .unwrap_or_else(|| {
+                            chains.push(chain);
+                            chains.len() - 1
+                        }),
+                )
+            };
         verdicts.push((first.number, verdict));
     }
     Ok(overlay(&base(profile, rules, abi, x32), &verdicts))
@@ -109,32 +127,61 @@ pub(super) fn spans(
 fn entries<'p>(profile: &Profile, rules: &[Looked<'p>], abi: Abi) -> Vec<Entry<'p>> {
     let multiplexes = abi.multiplexes();
     let mut entries = Vec::with_capacity(512);
-    for looked in rules.iter().filter(|looked| looked.rule.action != profile.default) {
+    for looked in rules
+        .iter()
+        .filter(|looked| looked.rule.action != profile.default)
+    {
         let rule = looked.rule;
         for row in &looked.rows {
             if let Some(number) = abi.number(row) {
                 if rule.any_of.is_empty() {
-                    entries.push(Entry { number, rule, conditions: Vec::new() });
+                    entries.push(Entry {
+                        number,
+                        rule,
+                        conditions: Vec::new(),
+                    });
                 }
                 for conditions in &rule.any_of {
-                    entries.push(Entry { number, rule, conditions: normal(conditions, abi) });
+                    entries.push(Entry {
+                        number,
+                        rule,
+                        conditions: normal(conditions, abi),
+                    });
                 }
             }
-            let through = if multiplexes { names::multiplexed(row.0) } else { None };
-            let Some((number, call)) = through.and_then(|(by, call)| Some((abi.number_of(by)?, call))) else {
+            let through = if multiplexes {
+                names::multiplexed(row.0)
+            } else {
+                None
+            };
+            let Some((number, call)) =
+                through.and_then(|(by, call)| Some((abi.number_of(by)?, call)))
+            else {
                 continue;
             };
             // The real arguments lie behind a pointer, out of a filter's reach: argument 0 is the call's number
             // here, and a condition on it gives way. What is said of the others stays, as in libseccomp.
-            let is_call = Condition { arg: 0, compare: Compare::Eq, value: call };
+            let is_call = Condition {
+                arg: 0,
+                compare: Compare::Eq,
+                value: call,
+            };
             if rule.any_of.is_empty() {
-                entries.push(Entry { number, rule, conditions: vec![is_call] });
+                entries.push(Entry {
+                    number,
+                    rule,
+                    conditions: vec![is_call],
+                });
             }
             for conditions in &rule.any_of {
                 let mut conditions = normal(conditions, abi);
                 conditions.retain(|condition| condition.arg != 0);
                 conditions.insert(0, is_call);
-                entries.push(Entry { number, rule, conditions });
+                entries.push(Entry {
+                    number,
+                    rule,
+                    conditions,
+                });
             }
         }
     }
@@ -143,7 +190,13 @@ fn entries<'p>(profile: &Profile, rules: &[Looked<'p>], abi: Abi) -> Vec<Entry<'
 
 /// Conditions by argument, their values cut to what is compared. A mask of nothing is no condition.
 fn normal(conditions: &[Condition], abi: Abi) -> Vec<Condition> {
-    let cut = |value: u64| if abi.wide { value } else { value & u64::from(u32::MAX) };
+    let cut = |value: u64| {
+        if abi.wide {
+            value
+        } else {
+            value & u64::from(u32::MAX)
+        }
+    };
     let mut conditions: Vec<_> = conditions
         .iter()
         .map(|condition| Condition {
@@ -163,7 +216,10 @@ fn normal(conditions: &[Condition], abi: Abi) -> Vec<Condition> {
 fn chain(group: &[Entry<'_>], abi: Abi, otherwise: u32) -> Result<Chain> {
     let mut sorted: Vec<&Entry<'_>> = Vec::with_capacity(group.len());
     for entry in group {
-        match sorted.iter().find(|known| known.conditions == entry.conditions) {
+        match sorted
+            .iter()
+            .find(|known| known.conditions == entry.conditions)
+        {
             Some(known) if known.rule.action == entry.rule.action => (),
             Some(known) => bail!(
                 "linux.seccomp.syscalls[{}].action: contradicts linux.seccomp.syscalls[{}], which has the same \
@@ -177,8 +233,16 @@ fn chain(group: &[Entry<'_>], abi: Abi, otherwise: u32) -> Result<Chain> {
         }
     }
     sorted.sort_by(|one, other| precedence(&one.conditions, &other.conditions)); // stable
-    let rules = sorted.iter().map(|entry| (entry.conditions.clone(), word(entry.rule.action))).collect();
-    Ok(Chain { wide: abi.wide, big_endian: abi.big_endian, rules, otherwise })
+    let rules = sorted
+        .iter()
+        .map(|entry| (entry.conditions.clone(), word(entry.rule.action)))
+        .collect();
+    Ok(Chain {
+        wide: abi.wide,
+        big_endian: abi.big_endian,
+        rules,
+        otherwise,
+    })
 }
 
 /// The order in which rules that may overlap are tried. By their first (lowest) argument, a higher one first;
@@ -195,7 +259,10 @@ pub(super) fn precedence(one: &[Condition], other: &[Condition]) -> Ordering {
         };
         (u8::MAX - condition.arg, class, value)
     }
-    let ranks = one.iter().zip(other).map(|(one, other)| rank(one).cmp(&rank(other)));
+    let ranks = one
+        .iter()
+        .zip(other)
+        .map(|(one, other)| rank(one).cmp(&rank(other)));
     ranks.fold(Ordering::Equal, Ordering::then)
 }
 
@@ -204,15 +271,25 @@ fn base(profile: &Profile, rules: &[Looked<'_>], abi: Abi, x32: bool) -> Vec<(u3
     let default = word(profile.default);
     let mut base = vec![(0, default)];
     // Where the default lets calls pass, the kernel itself answers for those it does not have.
-    let passes = matches!(profile.default, Action::Allow | Action::Log | Action::Trace(_));
+    let passes = matches!(
+        profile.default,
+        Action::Allow | Action::Log | Action::Trace(_)
+    );
     let multiplexes = abi.multiplexes();
     let newest = rules
         .iter()
         .flat_map(|looked| &looked.rows)
         .flat_map(|row| {
-            let through = if multiplexes { names::multiplexed(row.0) } else { None };
+            let through = if multiplexes {
+                names::multiplexed(row.0)
+            } else {
+                None
+            };
             let through = through.and_then(|(by, _)| abi.number_of(by));
-            abi.number(row).filter(|number| abi.counts(*number)).into_iter().chain(through)
+            abi.number(row)
+                .filter(|number| abi.counts(*number))
+                .into_iter()
+                .chain(through)
         })
         .max();
     if let (Some(newest), false) = (newest, passes) {
@@ -247,15 +324,21 @@ fn base(profile: &Profile, rules: &[Looked<'_>], abi: Abi, x32: bool) -> Vec<(u3
 fn overlay(base: &[(u32, u32)], singles: &[(u32, Verdict)]) -> Vec<Span<Verdict>> {
     let mut spans: Vec<Span<Verdict>> = Vec::with_capacity(singles.len());
     let mut put = |first: u64, verdict: Verdict| {
-        if let (Ok(first), false) = (u32::try_from(first), spans.last().is_some_and(|last| last.verdict == verdict)) {
+        if let (Ok(first), false) = (
+            u32::try_from(first),
+            spans.last().is_some_and(|last| last.verdict == verdict),
+        ) {
             spans.push(Span { first, verdict });
         }
     };
     let mut singles = singles.iter().peekable();
     for (index, &(first, default)) in base.iter().enumerate() {
-        let end = base.get(index + 1).map_or(1 << 32, |next| u64::from(next.0));
+        let end = base
+            .get(index + 1)
+            .map_or(1 << 32, |next| u64::from(next.0));
         let mut at = u64::from(first);
-        while let Some((number, verdict)) = singles.next_if(|(number, _)| u64::from(*number) < end) {
+        while let Some((number, verdict)) = singles.next_if(|(number, _)| u64::from(*number) < end)
+        {
             if u64::from(*number) > at {
                 put(at, Verdict::Return(default));
             }
@@ -274,18 +357,42 @@ mod tests {
     use super::*;
 
     fn condition(arg: u8, compare: Compare, value: u64) -> Condition {
-        Condition { arg, compare, value }
+        Condition {
+            arg,
+            compare,
+            value,
+        }
     }
 
     #[test]
     fn overlay_joins_neighbours_and_covers_everything() {
         let allow = Verdict::Return(7);
-        let spans = overlay(&[(0, 1), (100, 2)], &[(0, allow), (1, allow), (3, allow), (99, allow), (u32::MAX, allow)]);
-        let firsts: Vec<_> = spans.iter().map(|span| (span.first, span.verdict)).collect();
+        let spans = overlay(
+            &[(0, 1), (100, 2)],
+            &[
+                (0, allow),
+                (1, allow),
+                (3, allow),
+                (99, allow),
+                (u32::MAX, allow),
+            ],
+        );
+        let firsts: Vec<_> = spans
+            .iter()
+            .map(|span| (span.first, span.verdict))
+            .collect();
         let (low, high) = (Verdict::Return(1), Verdict::Return(2));
         assert_eq!(
             firsts,
-            [(0, allow), (2, low), (3, allow), (4, low), (99, allow), (100, high), (u32::MAX, allow)]
+            [
+                (0, allow),
+                (2, low),
+                (3, allow),
+                (4, low),
+                (99, allow),
+                (100, high),
+                (u32::MAX, allow)
+            ]
         );
     }
 
@@ -302,7 +409,22 @@ mod tests {
             vec![condition(2, Compare::Ne, 0)],
         ];
         rules.sort_by(|one, other| precedence(one, other));
-        let order: Vec<_> = rules.iter().map(|rule| (rule[0].arg, rule[0].value, rule.len())).collect();
-        assert_eq!(order, [(2, 0, 1), (0, 8, 1), (0, 4, 1), (0, 4, 2), (0, 1, 1), (0, 3, 1), (0, 9, 1), (0, 5, 1)]);
+        let order: Vec<_> = rules
+            .iter()
+            .map(|rule| (rule[0].arg, rule[0].value, rule.len()))
+            .collect();
+        assert_eq!(
+            order,
+            [
+                (2, 0, 1),
+                (0, 8, 1),
+                (0, 4, 1),
+                (0, 4, 2),
+                (0, 1, 1),
+                (0, 3, 1),
+                (0, 9, 1),
+                (0, 5, 1)
+            ]
+        );
     }
 }

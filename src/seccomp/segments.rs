@@ -16,13 +16,20 @@ pub(super) enum Part {
 
 /// Cuts a chain into runs: rules that can be searched together, and others alone.
 pub(super) fn runs(rules: &[Rule]) -> Vec<&[Rule]> {
-    rules.chunk_by(|one, other| plain(one).is_some() && plain(one) == plain(other)).collect()
+    rules
+        .chunk_by(|one, other| plain(one).is_some() && plain(one) == plain(other))
+        .collect()
 }
 
 /// The argument of a rule with a single comparison of its order or equality.
 fn plain(rule: &Rule) -> Option<u8> {
     match rule.0.as_slice() {
-        [Condition { compare: Compare::MaskedEq { .. }, .. }] => None,
+        [
+            Condition {
+                compare: Compare::MaskedEq { .. },
+                ..
+            },
+        ] => None,
         [only] => Some(only.arg),
         _ => None,
     }
@@ -53,10 +60,15 @@ fn stretches(rules: &[Rule], max: u64) -> Vec<(u64, Option<u32>)> {
     starts.sort_unstable();
     starts.dedup();
     let word = |value| {
-        let hit = rules.iter().find(|(conditions, _)| conditions.iter().all(|condition| holds(condition, value)));
+        let hit = rules
+            .iter()
+            .find(|(conditions, _)| conditions.iter().all(|condition| holds(condition, value)));
         hit.map(|(_, word)| *word)
     };
-    let mut stretches: Vec<_> = starts.into_iter().map(|start| (start, word(start))).collect();
+    let mut stretches: Vec<_> = starts
+        .into_iter()
+        .map(|start| (start, word(start)))
+        .collect();
     stretches.dedup_by_key(|(_, word)| *word);
     stretches
 }
@@ -64,7 +76,13 @@ fn stretches(rules: &[Rule], max: u64) -> Vec<(u64, Option<u32>)> {
 /// The spans of an argument of 32 bits.
 pub(super) fn narrow(rules: &[Rule]) -> Spans {
     let stretches = stretches(rules, u64::from(u32::MAX));
-    stretches.into_iter().map(|(first, verdict)| Span { first: half(first), verdict }).collect()
+    stretches
+        .into_iter()
+        .map(|(first, verdict)| Span {
+            first: half(first),
+            verdict,
+        })
+        .collect()
 }
 
 /// The spans of the high half of an argument of 64 bits, and those of the low half where it decides.
@@ -81,14 +99,28 @@ pub(super) fn wide(rules: &[Rule]) -> (Vec<Span<Part>>, Vec<Spans>) {
     highs.sort_unstable();
     highs.dedup();
 
-    let at = |value: u64| stretches.iter().rev().find(|(first, _)| *first <= value).and_then(|(_, word)| *word);
+    let at = |value: u64| {
+        stretches
+            .iter()
+            .rev()
+            .find(|(first, _)| *first <= value)
+            .and_then(|(_, word)| *word)
+    };
     let mut spans: Vec<Span<Part>> = Vec::new();
     let mut lows = Vec::new();
     for high in highs {
         let (start, end) = (high << 32, high << 32 | u64::from(u32::MAX));
-        let inside = stretches.iter().filter(|(first, _)| *first > start && *first <= end);
-        let mut low = vec![Span { first: 0, verdict: at(start) }];
-        low.extend(inside.map(|(first, verdict)| Span { first: half(*first), verdict: *verdict }));
+        let inside = stretches
+            .iter()
+            .filter(|(first, _)| *first > start && *first <= end);
+        let mut low = vec![Span {
+            first: 0,
+            verdict: at(start),
+        }];
+        low.extend(inside.map(|(first, verdict)| Span {
+            first: half(*first),
+            verdict: *verdict,
+        }));
         let part = if let [only] = low.as_slice() {
             Part::Whole(only.verdict)
         } else {
@@ -96,7 +128,10 @@ pub(super) fn wide(rules: &[Rule]) -> (Vec<Span<Part>>, Vec<Spans>) {
             Part::Low(lows.len() - 1)
         };
         if spans.last().is_none_or(|last| last.verdict != part) {
-            spans.push(Span { first: half(high), verdict: part });
+            spans.push(Span {
+                first: half(high),
+                verdict: part,
+            });
         }
     }
     (spans, lows)
@@ -112,29 +147,73 @@ mod tests {
     use super::*;
 
     fn rule(compare: Compare, value: u64, word: u32) -> Rule {
-        (vec![Condition { arg: 0, compare, value }], word)
+        (
+            vec![Condition {
+                arg: 0,
+                compare,
+                value,
+            }],
+            word,
+        )
     }
 
     #[test]
     fn neighbouring_values_join() {
-        let rules = [rule(Compare::Eq, 5, 1), rule(Compare::Eq, 4, 1), rule(Compare::Lt, 2, 1), rule(Compare::Gt, 9, 2)];
-        let spans: Vec<_> = narrow(&rules).into_iter().map(|span| (span.first, span.verdict)).collect();
-        assert_eq!(spans, [(0, Some(1)), (2, None), (4, Some(1)), (6, None), (10, Some(2))]);
+        let rules = [
+            rule(Compare::Eq, 5, 1),
+            rule(Compare::Eq, 4, 1),
+            rule(Compare::Lt, 2, 1),
+            rule(Compare::Gt, 9, 2),
+        ];
+        let spans: Vec<_> = narrow(&rules)
+            .into_iter()
+            .map(|span| (span.first, span.verdict))
+            .collect();
+        assert_eq!(
+            spans,
+            [
+                (0, Some(1)),
+                (2, None),
+                (4, Some(1)),
+                (6, None),
+                (10, Some(2))
+            ]
+        );
     }
 
     #[test]
     fn the_high_half_decides_where_it_can() {
         let rules = [rule(Compare::Eq, 3, 1), rule(Compare::Ge, 7 << 32, 2)];
         let (spans, lows) = wide(&rules);
-        let spans: Vec<_> = spans.into_iter().map(|span| (span.first, span.verdict)).collect();
-        assert_eq!(spans, [(0, Part::Low(0)), (1, Part::Whole(None)), (7, Part::Whole(Some(2)))]);
+        let spans: Vec<_> = spans
+            .into_iter()
+            .map(|span| (span.first, span.verdict))
+            .collect();
+        assert_eq!(
+            spans,
+            [
+                (0, Part::Low(0)),
+                (1, Part::Whole(None)),
+                (7, Part::Whole(Some(2)))
+            ]
+        );
         assert_eq!(lows.len(), 1);
-        assert_eq!(lows[0].iter().map(|span| span.first).collect::<Vec<_>>(), [0, 3, 4]);
+        assert_eq!(
+            lows[0].iter().map(|span| span.first).collect::<Vec<_>>(),
+            [0, 3, 4]
+        );
     }
 
     #[test]
     fn runs_keep_masks_and_other_arguments_apart() {
-        let other = (vec![Condition { arg: 1, compare: Compare::Eq, value: 0 }], 1);
+        let other = (
+            vec![Condition {
+                arg: 1,
+                compare: Compare::Eq,
+                value: 0,
+            }],
+            1,
+        );
         let rules = [
             other,
             rule(Compare::Eq, 1, 1),
@@ -142,6 +221,9 @@ mod tests {
             rule(Compare::MaskedEq { mask: 1 }, 0, 1),
             rule(Compare::MaskedEq { mask: 2 }, 0, 1),
         ];
-        assert_eq!(runs(&rules).iter().map(|run| run.len()).collect::<Vec<_>>(), [1, 2, 1, 1]);
+        assert_eq!(
+            runs(&rules).iter().map(|run| run.len()).collect::<Vec<_>>(),
+            [1, 2, 1, 1]
+        );
     }
 }

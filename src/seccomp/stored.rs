@@ -19,7 +19,12 @@ impl Program {
         bytes.extend(MAGIC);
         // `compile` keeps to LIMIT.
         let count = u32::try_from(self.filter.len()).unwrap_or(u32::MAX);
-        for word in [self.flags, self.optional_flags, u32::from(self.notify), count] {
+        for word in [
+            self.flags,
+            self.optional_flags,
+            u32::from(self.notify),
+            count,
+        ] {
             bytes.extend(word.to_le_bytes());
         }
         for instruction in &self.filter {
@@ -32,15 +37,31 @@ impl Program {
 
     /// Takes back what `to_bytes` made. The kernel checks the instructions themselves when they are loaded.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let rest = bytes.strip_prefix(MAGIC).context("not a filter of this version of rundlet")?;
+        let rest = bytes
+            .strip_prefix(MAGIC)
+            .context("not a filter of this version of rundlet")?;
         let (header, code) = rest.split_at_checked(16).context("the header is cut off")?;
-        let word = |index: usize| header.get(4 * index..).and_then(|at| at.first_chunk()).map(|at| u32::from_le_bytes(*at));
-        let [Some(flags), Some(optional_flags), Some(notify), Some(count)] = [0, 1, 2, 3].map(word) else {
+        let word = |index: usize| {
+            header
+                .get(4 * index..)
+                .and_then(|at| at.first_chunk())
+                .map(|at| u32::from_le_bytes(*at))
+        };
+        let [Some(flags), Some(optional_flags), Some(notify), Some(count)] = [0, 1, 2, 3].map(word)
+        else {
             unreachable!("16 bytes are four words");
         };
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        ensure!((1..=LIMIT).contains(&count) && notify <= 1, "the header is damaged");
-        ensure!(code.len() == 8 * count, "{} bytes of instructions instead of {}", code.len(), 8 * count);
+        ensure!(
+            (1..=LIMIT).contains(&count) && notify <= 1,
+            "the header is damaged"
+        );
+        ensure!(
+            code.len() == 8 * count,
+            "{} bytes of instructions instead of {}",
+            code.len(),
+            8 * count
+        );
         let (instructions, _) = code.as_chunks::<8>();
         let filter = instructions
             .iter()
@@ -51,7 +72,12 @@ impl Program {
                 k: u32::from_le_bytes([k0, k1, k2, k3]),
             })
             .collect();
-        Ok(Self { filter, flags, optional_flags, notify: notify == 1 })
+        Ok(Self {
+            filter,
+            flags,
+            optional_flags,
+            notify: notify == 1,
+        })
     }
 }
 
@@ -61,12 +87,18 @@ mod tests {
 
     fn program() -> Program {
         let text = include_str!("../../tests/fixtures/seccomp/docker.json");
-        super::super::compile(&crate::plan::seccomp::plan(&serde_json::from_str(text).unwrap()).unwrap()).unwrap()
+        super::super::compile(
+            &crate::plan::seccomp::plan(&serde_json::from_str(text).unwrap()).unwrap(),
+        )
+        .unwrap()
     }
 
     #[test]
     fn a_program_comes_back_as_it_was() {
-        let program = Program { notify: true, ..program() };
+        let program = Program {
+            notify: true,
+            ..program()
+        };
         assert_eq!(Program::from_bytes(&program.to_bytes()).unwrap(), program);
     }
 
@@ -81,9 +113,19 @@ mod tests {
         assert!(Program::from_bytes(&longer).is_err());
         let mut other = bytes.clone();
         other[7] = 2;
-        assert!(Program::from_bytes(&other).unwrap_err().to_string().contains("this version"));
+        assert!(
+            Program::from_bytes(&other)
+                .unwrap_err()
+                .to_string()
+                .contains("this version")
+        );
         let mut empty = bytes[..24].to_vec();
         empty[20..].fill(0);
-        assert!(Program::from_bytes(&empty).unwrap_err().to_string().contains("header"));
+        assert!(
+            Program::from_bytes(&empty)
+                .unwrap_err()
+                .to_string()
+                .contains("header")
+        );
     }
 }

@@ -46,7 +46,11 @@ pub(crate) fn close_all_but(first: u32, keep: &[RawFd]) -> Result<()> {
 
 /// The ranges from `first` to [`LAST`] that hold none of `keep`.
 fn gaps(first: u32, keep: &[RawFd]) -> Vec<(u32, u32)> {
-    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd >= first).collect();
+    let mut keep: Vec<u32> = keep
+        .iter()
+        .filter_map(|fd| u32::try_from(*fd).ok())
+        .filter(|fd| *fd >= first)
+        .collect();
     keep.sort_unstable();
     let mut ranges = Vec::with_capacity(keep.len() + 1);
     let mut next = first;
@@ -111,7 +115,11 @@ mod tests {
 
     fn closing_and_stdio_body() {
         // `into_raw_fd` keeps all four open, so the numbers ascend.
-        let null = || open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).unwrap().into_raw_fd();
+        let null = || {
+            open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+                .unwrap()
+                .into_raw_fd()
+        };
         let raw = [null(), null(), null(), null()];
         close_all_but(raw[0].cast_unsigned(), &[raw[1], raw[3]]).unwrap();
         assert_eq!(raw.map(is_open), [false, true, false, true]);

@@ -31,16 +31,29 @@ pub(crate) struct WindowSize {
 
 /// TIOCGWINSZ
 pub(crate) fn window_size(terminal: BorrowedFd<'_>) -> Result<WindowSize> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the ioctl writes one winsize, which lives here.
     let ret = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
     check(ret.into())?;
-    Ok(WindowSize { rows: size.ws_row, columns: size.ws_col })
+    Ok(WindowSize {
+        rows: size.ws_row,
+        columns: size.ws_col,
+    })
 }
 
 /// TIOCSWINSZ: on a master it also sends SIGWINCH to the slave's foreground processes.
 pub(crate) fn set_window_size(terminal: BorrowedFd<'_>, size: WindowSize) -> Result<()> {
-    let size = libc::winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = libc::winsize {
+        ws_row: size.rows,
+        ws_col: size.columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the ioctl reads one winsize, which lives here.
     let ret = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
     check(ret.into()).map(drop)

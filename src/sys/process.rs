@@ -21,7 +21,10 @@ pub(crate) fn is_single_threaded() -> bool {
 
 /// prlimit(2): sets the soft and hard limit of another process. `resource` is a `RLIMIT_*` number.
 pub(crate) fn set_rlimit(pid: Pid, resource: u32, soft: u64, hard: u64) -> Result<()> {
-    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
     // SAFETY: `limit` is a whole rlimit64 that outlives the call; no old value is asked for.
     let ret = unsafe {
         libc::syscall(
@@ -37,10 +40,19 @@ pub(crate) fn set_rlimit(pid: Pid, resource: u32, soft: u64, hard: u64) -> Resul
 
 /// The calling process's hard limit of a resource.
 pub(crate) fn hard_limit(resource: u32) -> Result<u64> {
-    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: the kernel writes one rlimit64, which lives here; no new value is given.
     let ret = unsafe {
-        libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<libc::rlimit64>(), &raw mut limit)
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            std::ptr::null::<libc::rlimit64>(),
+            &raw mut limit,
+        )
     };
     check(ret).map(|_| limit.rlim_max)
 }
@@ -64,28 +76,32 @@ pub(crate) fn raw_cwd() -> Result<Vec<u8>> {
 
 /// Pointers to `strings` with the closing null that execve(2) wants.
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+    strings
+        .iter()
+        .map(|s| s.as_ptr())
+        .chain(std::iter::once(std::ptr::null()))
+        .collect()
 }
 
 /// execve(2). Returns only on failure.
 pub(crate) fn exec(program: &CStr, args: &[CString], env: &[CString]) -> Errno {
-    let (argv, envp) = (pointers(args), pointers(env));
+    let (arguments, environment) = (pointers(args), pointers(env));
     // SAFETY: all three are null-terminated and outlive the call; on success the call does not return.
-    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
     Errno::last()
 }
 
 /// execveat(2) of an open file (`AT_EMPTY_PATH`). Returns only on failure.
 pub(crate) fn exec_fd(program: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> Errno {
-    let (argv, envp) = (pointers(args), pointers(env));
+    let (arguments, environment) = (pointers(args), pointers(env));
     // SAFETY: the descriptor is open, all strings are null-terminated and outlive the call.
     unsafe {
         libc::syscall(
             libc::SYS_execveat,
             program.as_raw_fd(),
             c"".as_ptr(),
-            argv.as_ptr(),
-            envp.as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
             libc::AT_EMPTY_PATH,
         )
     };
@@ -100,7 +116,13 @@ pub(crate) fn default_signal(signal: i32) -> Result<()> {
     let set_size = std::mem::size_of::<u64>();
     // SAFETY: `action` has the size of the kernel's structure and outlives the call; SIG_DFL installs no handler code.
     let ret = unsafe {
-        libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), std::ptr::null_mut::<u64>(), set_size)
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            action.as_ptr(),
+            std::ptr::null_mut::<u64>(),
+            set_size,
+        )
     };
     check(ret).map(drop)
 }
@@ -118,9 +140,16 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<()> {
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo\0") {
         *to = libc::c_char::from_ne_bytes([*from]);
     }
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(libc::c_short::MAX);
+    request.ifr_ifru.ifru_flags =
+        libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(libc::c_short::MAX);
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which lives here; the socket is open.
-    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) };
+    let ret = unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as _,
+            &raw mut request,
+        )
+    };
     check(libc::c_long::from(ret)).map(drop)
 }
 
@@ -136,6 +165,8 @@ pub(crate) fn fork_for_test(test: fn()) -> Pid {
     // SAFETY: the other thread of a test process only waits, so no lock stays locked in the child.
     match unsafe { nix::unistd::fork() }.unwrap() {
         nix::unistd::ForkResult::Parent { child } => child,
-        nix::unistd::ForkResult::Child => exit_now(i32::from(std::panic::catch_unwind(test).is_err())),
+        nix::unistd::ForkResult::Child => {
+            exit_now(i32::from(std::panic::catch_unwind(test).is_err()))
+        }
     }
 }

@@ -16,7 +16,14 @@ pub(crate) fn set_filter(filter: &[sock_filter], flags: u32) -> Result<Option<Ow
         filter: filter.as_ptr().cast_mut(),
     };
     // SAFETY: `program` describes the live slice `filter`, which the kernel copies before returning.
-    let ret = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const program,
+        )
+    };
     let ret = check(ret)?;
     if flags & NEW_LISTENER == 0 {
         return Ok(None);
@@ -46,8 +53,17 @@ mod tests {
     #[test]
     fn flags_are_libc_s() {
         assert_eq!(libc::c_ulong::from(LOG), libc::SECCOMP_FILTER_FLAG_LOG);
-        assert_eq!(libc::c_ulong::from(SPEC_ALLOW), libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW);
-        assert_eq!(libc::c_ulong::from(NEW_LISTENER), libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
-        assert_eq!(libc::c_ulong::from(WAIT_KILLABLE_RECV), libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+        assert_eq!(
+            libc::c_ulong::from(SPEC_ALLOW),
+            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW
+        );
+        assert_eq!(
+            libc::c_ulong::from(NEW_LISTENER),
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
+        );
+        assert_eq!(
+            libc::c_ulong::from(WAIT_KILLABLE_RECV),
+            libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+        );
     }
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, bind, recvmsg, sendmsg,
-    setsockopt, socket, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+    bind, recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::time::TimeVal;
@@ -53,17 +53,33 @@ pub(crate) fn connect_abstract(name: &[u8], kind: SockType) -> Result<OwnedFd> {
 /// Makes a datagram socket named `name` in the directory `dir`.
 pub(crate) fn bind_datagram(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     let socket = new_socket(SockType::Datagram)?;
-    bind(socket.as_raw_fd(), &UnixAddr::new(&by_descriptor(dir).join(name))?)?;
+    bind(
+        socket.as_raw_fd(),
+        &UnixAddr::new(&by_descriptor(dir).join(name))?,
+    )?;
     Ok(socket)
 }
 
 /// Sends `payload` in one message, with `fd` as its only descriptor. No SIGPIPE.
-pub(crate) fn send(socket: BorrowedFd<'_>, payload: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    payload: &[u8],
+    fd: Option<BorrowedFd<'_>>,
+) -> Result<()> {
     let raw = fd.map(|fd| [fd.as_raw_fd()]);
-    let rights: Vec<_> = raw.iter().map(|raw| ControlMessage::ScmRights(raw)).collect();
+    let rights: Vec<_> = raw
+        .iter()
+        .map(|raw| ControlMessage::ScmRights(raw))
+        .collect();
     let data = [IoSlice::new(payload)];
     loop {
-        match sendmsg::<UnixAddr>(socket.as_raw_fd(), &data, &rights, MsgFlags::MSG_NOSIGNAL, None) {
+        match sendmsg::<UnixAddr>(
+            socket.as_raw_fd(),
+            &data,
+            &rights,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        ) {
             Err(Errno::EINTR) => {}
             other => return other.map(drop),
         }
@@ -71,7 +87,10 @@ pub(crate) fn send(socket: BorrowedFd<'_>, payload: &[u8], fd: Option<BorrowedFd
 }
 
 /// The next message: its length, and its first descriptor, close-on-exec. Does not block: EAGAIN.
-pub(crate) fn receive(socket: BorrowedFd<'_>, payload: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    payload: &mut [u8],
+) -> Result<(usize, Option<OwnedFd>)> {
     let mut space = nix::cmsg_space!([i32; 1]);
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
     let mut iov = [IoSliceMut::new(payload)];
@@ -105,11 +124,17 @@ mod tests {
         let socket = connect(&deep.join("s"), SockType::Stream).unwrap();
         let (peer, _) = listener.accept().unwrap();
         let mut buffer = [0; 64];
-        assert_eq!(receive(peer.as_fd(), &mut buffer).unwrap_err(), Errno::EAGAIN);
+        assert_eq!(
+            receive(peer.as_fd(), &mut buffer).unwrap_err(),
+            Errno::EAGAIN
+        );
         send(socket.as_fd(), b"/dev/ptmx", Some(handle.as_fd())).unwrap();
         let (len, fd) = receive(peer.as_fd(), &mut buffer).unwrap();
         assert_eq!(&buffer[..len], b"/dev/ptmx");
-        assert_eq!(fstat(fd.unwrap()).unwrap().st_ino, fstat(&handle).unwrap().st_ino);
+        assert_eq!(
+            fstat(fd.unwrap()).unwrap().st_ino,
+            fstat(&handle).unwrap().st_ino
+        );
     }
 
     #[test]
@@ -117,8 +142,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
-        assert_eq!(connect(&fifo, SockType::Stream).unwrap_err(), Errno::ENOTSOCK);
-        assert_eq!(connect(Path::new("/dev/null"), SockType::Stream).unwrap_err(), Errno::ENOTSOCK);
-        assert_eq!(connect(&dir.path().join("none"), SockType::Stream).unwrap_err(), Errno::ENOENT);
+        assert_eq!(
+            connect(&fifo, SockType::Stream).unwrap_err(),
+            Errno::ENOTSOCK
+        );
+        assert_eq!(
+            connect(Path::new("/dev/null"), SockType::Stream).unwrap_err(),
+            Errno::ENOTSOCK
+        );
+        assert_eq!(
+            connect(&dir.path().join("none"), SockType::Stream).unwrap_err(),
+            Errno::ENOENT
+        );
     }
 }

@@ -36,7 +36,11 @@ impl std::fmt::Display for Exit {
     }
 }
 
-fn waitid(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> Result<Option<(Pid, Exit)>> {
+fn waitid(
+    kind: libc::idtype_t,
+    id: libc::id_t,
+    options: libc::c_int,
+) -> Result<Option<(Pid, Exit)>> {
     // SAFETY: siginfo_t is plain data; all-zero also makes "nobody has ended" (pid 0) recognizable under WNOHANG.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     loop {
@@ -55,20 +59,28 @@ fn waitid(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> Result<
     }
     // SAFETY: as above.
     let status = unsafe { info.si_status() };
-    let exit = if info.si_code == libc::CLD_EXITED { Exit::Code(status) } else { Exit::Signal(status) };
+    let exit = if info.si_code == libc::CLD_EXITED {
+        Exit::Code(status)
+    } else {
+        Exit::Signal(status)
+    };
     Ok(Some((Pid::from_raw(pid), exit)))
 }
 
 /// Waits for the child behind `pidfd` to end, and reaps it.
 pub(crate) fn wait_pidfd(pidfd: BorrowedFd<'_>) -> Result<Exit> {
     let id = pidfd.as_raw_fd().cast_unsigned();
-    waitid(libc::P_PIDFD, id, 0)?.map(|(_, exit)| exit).ok_or(Errno::ECHILD)
+    waitid(libc::P_PIDFD, id, 0)?
+        .map(|(_, exit)| exit)
+        .ok_or(Errno::ECHILD)
 }
 
 /// Waits for the child `pid` to end, and reaps it.
 #[cfg(test)]
 pub(crate) fn wait_child(pid: Pid) -> Result<Exit> {
-    waitid(libc::P_PID, pid.as_raw().cast_unsigned(), 0)?.map(|(_, exit)| exit).ok_or(Errno::ECHILD)
+    waitid(libc::P_PID, pid.as_raw().cast_unsigned(), 0)?
+        .map(|(_, exit)| exit)
+        .ok_or(Errno::ECHILD)
 }
 
 /// Reaps the child `pid` if it has ended.

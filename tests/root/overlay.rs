@@ -150,7 +150,11 @@ fn with_a_user_namespace(cx: &Cx) {
     let mut bundle = cx.script("id -u; cat /etc/passwd | wc -l; touch /tmp/x && stat -c %u /tmp/x");
     bundle.user_namespace();
     // What is not mapped could not be copied up.
-    cx.host(&format!("chown -R 100000:200000 {}", bundle.rootfs().display())).ok();
+    cx.host(&format!(
+        "chown -R 100000:200000 {}",
+        bundle.rootfs().display()
+    ))
+    .ok();
     cx.run_with(&bundle, &["--overlay"]).ok().prints("0\n2\n0");
     assert!(!bundle.rootfs().join("tmp/x").exists());
 }

@@ -193,7 +193,8 @@ fn v1_memory_limit_below_usage() {
 fn v1_exec_places_and_record() {
     let Some(layout) = legacy() else { return };
     let top = Top::new(&layout, "exec");
-    let cgroup = Cgroup::create(&layout, Some(&top.path("c")), "id", &Resources::default()).unwrap();
+    let cgroup =
+        Cgroup::create(&layout, Some(&top.path("c")), "id", &Resources::default()).unwrap();
     assert!(error(exec_in(&cgroup, "..")).ends_with(".. is not a sub cgroup path"));
     assert!(error(exec_in(&cgroup, "whaaat:/")).contains("unknown controller whaaat"));
     let text = error(exec_in(&cgroup, "cpu:nonexistent"));
@@ -229,7 +230,8 @@ fn v1_exec_places_and_record() {
 fn removal_kills_what_is_left() {
     let Some(layout) = legacy() else { return };
     let top = Top::new(&layout, "left");
-    let cgroup = Cgroup::create(&layout, Some(&top.path("c")), "id", &Resources::default()).unwrap();
+    let cgroup =
+        Cgroup::create(&layout, Some(&top.path("c")), "id", &Resources::default()).unwrap();
     let mut child = sleeper();
     cgroup.place(pid_of(&child)).unwrap();
     // A zombie is in no cgroup any more, so the parent need not have waited.

@@ -104,7 +104,12 @@ fn v2_refusals_and_rollback() {
         let mut child = sleeper();
         enter(&cgroup, &child);
         let huge = planned(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}]}"#);
-        let text = error(Cgroup::create(layout, Some(&top.path("c/below")), "id", &huge));
+        let text = error(Cgroup::create(
+            layout,
+            Some(&top.path("c/below")),
+            "id",
+            &huge,
+        ));
         assert!(
             text.contains("hugepageLimits") && text.contains("busy"),
             "{text}"

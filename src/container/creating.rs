@@ -1,0 +1,269 @@
+//! A container being made: what to take back if it fails ([`Creating`]), and the runtime's half of the conversation with its
+//! init ([`Ready`]). Used by `launch.rs`, `create.rs` and `run.rs`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::record::Record;
+use super::status::Status;
+use super::store::Slot;
+use super::{Container, Live, delete, placement, status};
+use crate::cgroup::Cgroup;
+use crate::fs::atomic;
+use crate::plan::Plan;
+use crate::plan::namespaces::Kind;
+use crate::plan::resources::Resources;
+use crate::proto::{FromInit, RuntimeEnd, ToInit};
+use crate::sys::pidfd;
+use crate::{hooks, log};
+
+/// A container being made. Dropped before `committed` it leaves nothing behind.
+pub(super) struct Creating {
+    pub(super) slot: Slot,
+    pub(super) record: Option<Record>,
+    pub(super) cgroup: Option<Cgroup>,
+    pub(super) init: Option<(Pid, OwnedFd)>,
+    hooks_ran: bool,
+    committed: bool,
+}
+
+impl Creating {
+    pub(super) fn new(slot: Slot) -> Creating {
+        Creating {
+            slot,
+            record: None,
+            cgroup: None,
+            init: None,
+            hooks_ran: false,
+            committed: false,
+        }
+    }
+
+    /// Makes the cgroup that was planned, and records that it is ours.
+    pub(super) fn make_cgroup(&mut self, resources: &Resources) -> Result<&Cgroup> {
+        let cgroup = self.cgroup.as_mut().context("no cgroup was planned")?;
+        let record = self
+            .record
+            .as_mut()
+            .context("the container has no record")?;
+        cgroup.make(resources)?;
+        record.cgroup = cgroup.to_record();
+        self.slot.write_cgroup(&record.cgroup)?;
+        Ok(cgroup)
+    }
+}
+
+impl Drop for Creating {
+    fn drop(&mut self) {
+        if self.committed {
+            return;
+        }
+        if let Some((pid, pidfd)) = &self.init {
+            // ESRCH: it has died by itself; it is reaped all the same.
+            let _ = pidfd::send_signal(pidfd.as_fd(), libc::SIGKILL);
+            let _ = nix::sys::wait::waitpid(*pid, None);
+        }
+        let undone = self.cgroup.as_ref().map_or(Ok(()), |cgroup| {
+            cgroup.kill_all(Signal::SIGKILL)?;
+            cgroup.remove(delete::REMOVE_DEADLINE)
+        });
+        match undone {
+            Ok(()) => {
+                if let Err(error) = self.slot.remove() {
+                    log::warn(format_args!(
+                        "undo the creation: {}",
+                        crate::error::chain(&error)
+                    ));
+                }
+            }
+            // The record stays, so that `delete --force` can go on where this stopped.
+            Err(error) => log::warn(format_args!(
+                "undo the creation: {}; the state is kept for delete --force",
+                crate::error::chain(&error)
+            )),
+        }
+        if let Some(record) = self.record.as_ref().filter(|_| self.hooks_ran) {
+            delete::run_poststop(record);
+        }
+    }
+}
+
+/// A container whose init has reported that it is ready.
+pub(super) struct Ready {
+    pub(super) plan: Plan,
+    pub(super) end: RuntimeEnd,
+    pub(super) creating: Creating,
+    pub(super) pid_file: Option<PathBuf>,
+    pub(super) pidfd_socket: Option<PathBuf>,
+}
+
+impl Ready {
+    fn init(&self) -> Result<(Pid, BorrowedFd<'_>)> {
+        let (pid, pidfd) = self
+            .creating
+            .init
+            .as_ref()
+            .context("the container has no init")?;
+        Ok((*pid, pidfd.as_fd()))
+    }
+
+    /// The init's, as this process sees it.
+    pub(super) fn pid(&self) -> Result<Pid> {
+        Ok(self.init()?.0)
+    }
+
+    pub(super) fn state_dir(&self) -> BorrowedFd<'_> {
+        self.creating.slot.dir.as_fd()
+    }
+
+    fn cgroup(&self) -> Result<&Cgroup> {
+        self.creating
+            .cgroup
+            .as_ref()
+            .context("the container has no cgroup")
+    }
+
+    /// Puts the clone where it belongs and tells it so; with a stage, first the stage and then the init that it clones.
+    pub(super) fn place(&mut self, stage: bool) -> Result<()> {
+        let (pid, _) = self.init()?;
+        self.cgroup()?.place(pid)?;
+        if stage {
+            self.end.send(ToInit::Placed(pid.as_raw()))?;
+            self.adopt_init(pid)?;
+        }
+        let (pid, _) = self.init()?;
+        if self.plan.namespaces.makes(Kind::User) {
+            placement::write_id_maps(pid, &self.plan.namespaces)?;
+        }
+        if let Some(score) = self.plan.process.oom_score_adj {
+            placement::set_oom_score(pid, score, "process.oomScoreAdj")?;
+        }
+        placement::raise_rlimits(pid, &self.plan.process.rlimits)?;
+        self.end.send(ToInit::Placed(pid.as_raw()))?;
+        // Meanwhile the init mounts; the limits stand before a hook or the user's program runs.
+        self.cgroup()?.apply(&self.plan.resources)
+    }
+
+    /// The stage has cloned the init as its sibling, so it is this process's child; the stage itself ends.
+    fn adopt_init(&mut self, stage: Pid) -> Result<()> {
+        match self.receive()? {
+            FromInit::InitPid(pid) => {
+                let pidfd = pidfd::open(Pid::from_raw(pid))
+                    .with_context(|| format!("open pidfd of init process {pid}"))?;
+                self.creating.init = Some((Pid::from_raw(pid), pidfd));
+                nix::sys::wait::waitpid(stage, None).context("wait for the stage process")?;
+                Ok(())
+            }
+            other => bail!("expected the init's pid, got {other:?}"),
+        }
+    }
+
+    /// The next message; a failure or a death becomes the error.
+    fn receive(&self) -> Result<FromInit> {
+        let (pid, pidfd) = self.init()?;
+        match self.end.receive(Some(pidfd))? {
+            Some(FromInit::Failed(failure)) => Err(placement::failure(&failure)),
+            Some(message) => Ok(message),
+            None => Err(self.death(pid)),
+        }
+    }
+
+    fn death(&self, pid: Pid) -> anyhow::Error {
+        let how = placement::describe_death(pid);
+        let killed = self
+            .creating
+            .cgroup
+            .as_ref()
+            .and_then(|cgroup| cgroup.oom_kill_count().ok())
+            .unwrap_or(0);
+        if killed > 0 {
+            return anyhow!(
+                "container init was OOM-killed before the program was started ({how}): \
+                 linux.resources.memory.limit is too low"
+            );
+        }
+        anyhow!("container init died before it was ready: {how}")
+    }
+
+    pub(super) fn await_ready(&mut self) -> Result<()> {
+        loop {
+            match self.receive()? {
+                FromInit::RootReady => self.run_hooks()?,
+                FromInit::Ready => return Ok(()),
+                other @ (FromInit::InitPid(_) | FromInit::Failed(_)) => {
+                    bail!("unexpected message {other:?} from init")
+                }
+            }
+        }
+    }
+
+    fn run_hooks(&mut self) -> Result<()> {
+        self.creating.hooks_ran = true;
+        let (pid, _) = self.init()?;
+        let state = self.plan.state.json("creating", pid.as_raw())?;
+        hooks::run(&self.plan.hooks.prestart, "prestart", &state)?;
+        hooks::run(&self.plan.hooks.create_runtime, "createRuntime", &state)?;
+        self.end.send(ToInit::HooksDone)
+    }
+
+    /// Records the container and lets the init go on: to the gate with `create`, to the program with `run`.
+    pub(super) fn commit(&mut self) -> Result<()> {
+        let (pid, pidfd) = self.init()?;
+        if let Some(socket) = &self.pidfd_socket {
+            placement::send_pidfd(socket, pidfd, "standard")?;
+        }
+        let init = status::identify(pid.as_raw())?;
+        let record = self
+            .creating
+            .record
+            .as_mut()
+            .context("the container has no record")?;
+        record.init = Some(init);
+        self.creating.slot.write(record)?;
+        if let Some(path) = &self.pid_file {
+            atomic::write_pid_file(path, pid.as_raw()).context("--pid-file")?;
+        }
+        self.end.send(ToInit::Committed)
+    }
+
+    /// After `commit` without a gate: waits until the init has become the user's program.
+    pub(super) fn await_exec(&self) -> Result<()> {
+        let (_, pidfd) = self.init()?;
+        match self.end.receive(Some(pidfd))? {
+            // The socket was closed by execve, or by a program that has already ended.
+            None => Ok(()),
+            Some(FromInit::Failed(failure)) => Err(placement::failure(&failure)),
+            Some(other) => bail!("unexpected message {other:?} from init"),
+        }
+    }
+
+    /// The container stands: it is not taken back any more.
+    pub(super) fn release(mut self, status: Status) -> Result<Live> {
+        let (_, pidfd) = self
+            .creating
+            .init
+            .take()
+            .context("the container has no init")?;
+        let record = self
+            .creating
+            .record
+            .take()
+            .context("the container has no record")?;
+        let init = record.init.context("the container was not recorded")?;
+        self.creating.committed = true;
+        let slot = self.creating.slot.try_clone()?;
+        Ok(Live {
+            container: Container {
+                slot,
+                record,
+                status,
+            },
+            init,
+            pidfd,
+        })
+    }
+}
