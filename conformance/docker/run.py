@@ -121,8 +121,8 @@ def judge(name, a, b, explained, runtime_b):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runtime_a")
-    parser.add_argument("runtime_b")
+    parser.add_argument("runtime_a", nargs="?")
+    parser.add_argument("runtime_b", nargs="?")
     parser.add_argument("--only", default="", help="expression that names of cases must contain")
     parser.add_argument("--serial", action="store_true", help="one runtime after the other instead of side by side")
     parser.add_argument("--out", help="folder that keeps the full records and the daemons' logs")
@@ -138,6 +138,8 @@ def main():
     if options.list:
         print("\n".join(names))
         return 0
+    if not options.runtime_b:
+        parser.error("two runtimes are needed")
     runtimes = [os.path.abspath(r) for r in (options.runtime_a, options.runtime_b)]
     for runtime in runtimes:
         if not os.access(runtime, os.X_OK):
