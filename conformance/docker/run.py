@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""Runs the same docker operations with two runtimes and compares exit codes and output.
+
+run.py [options] RUNTIME_A RUNTIME_B      A is the reference (runc), B is what is tested
+
+A case passes if both sides gave the same (after normalise.py) and what the case says must be true is true for B.
+explained.json names the differences that are meant, with their reason; all others make the run fail.
+"""
+
+import argparse
+import difflib
+import fnmatch
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
+import sandbox  # noqa: E402
+
+
+class Side:
+    """A sandbox with its own dockerd and the file into which it writes results."""
+
+    def __init__(self, letter, runtime, out, wanted, deadline, view):
+        self.letter, self.results, self.read = letter, os.path.join(out, letter + ".jsonl"), 0
+        open(self.results, "w", encoding="utf-8").close()
+        self.done = {}
+        os.environ["RUNDLET_CGROUP_VIEW"] = view
+        worker = [sys.executable, os.path.join(HERE, "side.py"), runtime, self.results, wanted]
+        self.world = sandbox.Sandbox(worker, "docker-" + letter, deadline)
+
+    def collect(self):
+        alive = self.world.poll() is None
+        with open(self.results, encoding="utf-8") as f:
+            f.seek(self.read)
+            while True:
+                line = f.readline()
+                if not line.endswith("\n"):
+                    break
+                self.read = f.tell()
+                entry = json.loads(line)
+                self.done[entry["name"]] = entry
+        return alive
+
+
+def lines(entry):
+    out = []
+    for record in entry["records"]:
+        if "command" in record:
+            out.append("$ " + record["command"].replace("\n", "\\n"))
+            out.append(f"exit {record['code']}")
+            out += ["out| " + line for line in record["out"].splitlines()]
+            out += ["err| " + line for line in record["err"].splitlines()]
+        else:
+            out += [f"note| {record['note']}: {line}" for line in record["value"].splitlines() or [""]]
+    return out
+
+
+class Explained:
+    def __init__(self, path):
+        with open(path, encoding="utf-8") as f:
+            self.entries = json.load(f)
+        for entry in self.entries:
+            unknown = set(entry) - {"case", "a", "b", "a_expectations", "b_expectations", "reason", "runtimes"}
+            if unknown or not entry.get("reason") or not entry.get("case"):
+                sys.exit(f"{path}: bad entry {entry}")
+        self.used = set()
+
+    def find(self, name, runtime_b):
+        """Entries may be limited to runtimes whose base name matches."""
+        base = os.path.basename(runtime_b)
+        return [(i, e) for i, e in enumerate(self.entries)
+                if fnmatch.fnmatch(name, e["case"]) and (not e.get("runtimes") or any(fnmatch.fnmatch(base, r) for r in e["runtimes"]))]
+
+    def covers(self, found, key, line):
+        hit = False
+        for i, entry in found:
+            if any(re.search(p, line) for p in entry.get(key, [])):
+                self.used.add(i)
+                hit = True
+        return hit
+
+
+def judge(name, a, b, explained, runtime_b):
+    """-> (verdict, text lines): verdict is ok, explained, FAIL or skip."""
+    if a is None or b is None:
+        return "FAIL", ["no result: the side ended early"]
+    if a["skip"] or b["skip"]:
+        return "skip", [a["skip"] or b["skip"]]
+    found = explained.find(name, runtime_b)
+    text, open_text = [], []
+    left, right = lines(a), lines(b)
+    for line in difflib.unified_diff(left, right, "A", "B", n=1, lineterm=""):
+        if line.startswith(("--- ", "+++ ", "@@")):
+            continue
+        text.append(line)
+        key = {"-": "a", "+": "b"}.get(line[0])
+        if key and not explained.covers(found, key, line[1:]):
+            open_text.append(line)
+    for key, side in (("a", a), ("b", b)):
+        for failure in side["failures"]:
+            text.append(f"{key.upper()}: expected: {failure}")
+            if explained.covers(found, key + "_expectations", failure):
+                continue
+            # Where the reference fails what the tested runtime does right, the records differ, so that is seen too.
+            if key == "b":
+                open_text.append(text[-1])
+    if open_text:
+        shown = [line for line in text if line[0] in "-+" or line[1] == ":"]
+        return "FAIL", text if open_text == shown else text + ["not explained:"] + open_text
+    if text:
+        return "explained", text + ["reason: " + e["reason"] for _, e in found]
+    return "ok", []
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runtime_a", nargs="?")
+    parser.add_argument("runtime_b", nargs="?")
+    parser.add_argument("--only", default="", help="expression that names of cases must contain")
+    parser.add_argument("--serial", action="store_true", help="one runtime after the other instead of side by side")
+    parser.add_argument("--out", help="folder that keeps the full records and the daemons' logs")
+    parser.add_argument("--explained", default=os.path.join(HERE, "explained.json"))
+    parser.add_argument("--deadline", type=float, default=900, help="seconds for each side")
+    parser.add_argument("--cgroup", choices=["", "v1", "v2"], default="", help="cgroup mounts seen by both: as they are, v1 alone, cgroup2 alone")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show explained differences too")
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    import cases  # noqa: F401
+    import harness
+    names = [e["name"] for e in sorted(harness.CASES, key=lambda e: e["remap"]) if re.search(options.only, e["name"])]
+    if options.list:
+        print("\n".join(names))
+        return 0
+    if not options.runtime_b:
+        parser.error("two runtimes are needed")
+    runtimes = [os.path.abspath(r) for r in (options.runtime_a, options.runtime_b)]
+    for runtime in runtimes:
+        if not os.access(runtime, os.X_OK):
+            parser.error(f"{runtime} is no program")
+    explained = Explained(options.explained)
+    keep = options.out or tempfile.mkdtemp(prefix="docker-conformance.")
+    os.makedirs(keep, exist_ok=True)
+    sides = []
+    count = {"ok": 0, "explained": 0, "FAIL": 0, "skip": 0}
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGTERM, interrupted)
+    began = time.monotonic()
+    try:
+        def launch(letter, runtime):
+            sides.append(Side(letter, runtime, keep, options.only, options.deadline, options.cgroup))
+            return sides[-1]
+        a = launch("a", runtimes[0])
+        if options.serial:
+            a.world.wait()
+        b = launch("b", runtimes[1])
+        waiting = list(names)
+        while waiting:
+            alive_a, alive_b = a.collect(), b.collect()
+            while waiting and ((waiting[0] in a.done or not alive_a) and (waiting[0] in b.done or not alive_b)):
+                name = waiting.pop(0)
+                one, two = a.done.get(name), b.done.get(name)
+                verdict, text = judge(name, one, two, explained, runtimes[1])
+                count[verdict] += 1
+                took = f"({one['seconds']}s {two['seconds']}s)" if one and two else ""
+                print(f"{verdict:9} {name} {took}", flush=True)
+                if verdict in ("FAIL", "skip") or options.verbose:
+                    shown = text if options.verbose or len(text) <= 60 else text[:30] + [f"... {len(text) - 60} lines ..."] + text[-30:]
+                    for line in shown:
+                        print("    " + line[:600])
+            time.sleep(0.1)
+        for side in (a, b):
+            side.world.wait()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        count["FAIL"] += 1
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for side in sides:
+            side.world.stop()
+    for i, entry in enumerate(explained.entries if os.path.basename(runtimes[0]) != os.path.basename(runtimes[1]) else []):
+        if i not in explained.used and any(fnmatch.fnmatch(n, entry["case"]) for n in names) and explained.find(
+                next(n for n in names if fnmatch.fnmatch(n, entry["case"])), runtimes[1]).count((i, entry)):
+            print(f"note: explained.json: no difference this time for {entry['case']}: {entry['reason']}")
+    if not options.out and not count["FAIL"]:
+        shutil.rmtree(keep)
+        keep = "not kept"
+    print(f"{time.monotonic() - began:.0f} s; {count['explained']} of the passed differ as explained; records: {keep}")
+    print(f"{count['ok'] + count['explained']} passed, {count['FAIL']} failed, {count['skip']} skipped")
+    return 1 if count["FAIL"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
