@@ -140,7 +140,7 @@ def standard_streams_reopen_as_user(c):
 @case("run")
 def environment(c):
     path = c.write("env.list", "FROM_FILE=a b\n# comment\nTWO=2\n")
-    c.rm("-e", "A=1", "-e", "B=two words", "-e", "PATH=/bin", "--env-file", path, "--hostname", "box", "--", "env",
+    c.rm("-e", "A=1", "-e", "B=two words", "-e", "PATH=/bin", "--env-file", path, "--hostname", "box", "--", "sh", "-c", "env | sort",
          has=["^A=1$", "^B=two words$", "^FROM_FILE=a b$", "^PATH=/bin$"])
 
 

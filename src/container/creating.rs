@@ -186,7 +186,15 @@ impl Ready {
                  linux.resources.memory.limit is too low"
             );
         }
-        anyhow!("container init died before it was ready: {how}")
+        // Loaded early, it stands in the way of the init itself, even of its last words.
+        let early_filter = self.plan.seccomp.is_some() && !self.plan.process.no_new_privileges;
+        let hint = if early_filter {
+            "; linux.seccomp without process.noNewPrivileges must also allow what the runtime does last: \
+             setresuid, capset, sendmsg, execve and the like"
+        } else {
+            ""
+        };
+        anyhow!("container init died before it was ready: {how}{hint}")
     }
 
     pub(super) fn await_ready(&mut self) -> Result<()> {

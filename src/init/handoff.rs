@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::stat::{SFlag, stat};
 use nix::unistd::{AccessFlags, access};
@@ -32,14 +32,13 @@ fn load_filter(child: &Child<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Looks `process.args[0]` up as execvp(3) would, with the container's PATH and as the container's user, so that `create`
-/// fails and not `start`. The wording is what engines turn into exit codes 126 and 127.
+/// Looks `process.args[0]` up with the container's PATH and as the container's user, so that `create` fails and not `start`.
+/// Engines turn the wording into exit codes: `executable file not found` and `no such file or directory` into 127,
+/// `permission denied` and `is a directory` into 126.
 pub(super) fn find_program(child: &mut Child<'_>) -> Result<()> {
     let name = child.process.args[0].as_str();
     let found = if name.contains('/') {
-        runnable(name).map_err(|errno| {
-            anyhow!(errno).context(format!("process.args[0]: exec: {name:?}: stat {name}"))
-        })?;
+        runnable(name).with_context(|| format!("process.args[0]: exec: {name:?}"))?;
         name.to_owned()
     } else {
         let path = child
@@ -53,29 +52,35 @@ pub(super) fn find_program(child: &mut Child<'_>) -> Result<()> {
     Ok(())
 }
 
+/// As Go's LookPath and so as runc: a file that may not be executed counts as not found.
 fn search(name: &str, path: &str) -> Result<String> {
-    let mut denied = None;
+    let mut unfit = None;
     for directory in path.split(':').filter(|directory| !directory.is_empty()) {
         let candidate = format!("{}/{name}", directory.trim_end_matches('/'));
         match runnable(&candidate) {
             Ok(()) => return Ok(candidate),
-            Err(Errno::EACCES) => denied = Some(candidate),
+            Err(_) if Path::new(&candidate).exists() => unfit = Some(candidate),
             Err(_) => {}
         }
     }
-    if let Some(candidate) = denied {
-        return Err(anyhow!(Errno::EACCES)
-            .context(format!("process.args[0]: exec: {name:?}: `{candidate}`")));
-    }
-    bail!("process.args[0]: exec: {name:?}: executable file not found in $PATH")
+    let hint = unfit
+        .map(|file| format!(" (`{file}` is there but may not be executed)"))
+        .unwrap_or_default();
+    bail!("process.args[0]: exec: {name:?}: executable file not found in $PATH{hint}")
 }
 
-fn runnable(path: &str) -> nix::Result<()> {
-    let kind = SFlag::from_bits_truncate(stat(Path::new(path))?.st_mode) & SFlag::S_IFMT;
-    if kind == SFlag::S_IFDIR {
-        return Err(Errno::EISDIR);
-    }
-    access(Path::new(path), AccessFlags::X_OK)
+fn runnable(path: &str) -> Result<()> {
+    let kind = SFlag::from_bits_truncate(
+        stat(Path::new(path))
+            .with_context(|| format!("stat {path}"))?
+            .st_mode,
+    );
+    // Both of the words that callers know for it.
+    ensure!(
+        kind & SFlag::S_IFMT != SFlag::S_IFDIR,
+        "is a directory: permission denied"
+    );
+    access(Path::new(path), AccessFlags::X_OK).map_err(Into::into)
 }
 
 /// Reports that all is set, waits until the runtime has recorded it, then (with `create`) until `start` opens the gate.

@@ -6,13 +6,54 @@ use std::os::fd::{AsFd, BorrowedFd};
 use anyhow::{Context as _, Result, bail};
 use caps::CapSet;
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::prctl;
-use nix::sys::stat::{Mode, SFlag, fstat, umask};
+use nix::sys::stat::{Mode, SFlag, fstat, makedev, umask};
 use nix::unistd::{Gid, Uid, chdir, fchown, setgroups, setresgid, setresuid};
 
 use super::Child;
 use crate::plan::process::capability_set;
 use crate::sys;
+
+/// Puts the container's own null device in the place of the host's on stdio: a descriptor of another mount could not be
+/// reopened by its name, and stays open for writing where the caller gave it for reading only. Only what is the null device
+/// is replaced, and only by what is (T3).
+pub(super) fn reopen_null(_: &mut Child<'_>) -> Result<()> {
+    let mut null = None;
+    for number in 0..3 {
+        let Some(given) = sys::fd::stdio(number) else {
+            continue;
+        };
+        if !is_null(given) {
+            continue;
+        }
+        if null.is_none() {
+            let how = OpenHow::new()
+                .flags(OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOCTTY)
+                .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+            // A container without one keeps what it was given.
+            let Ok(own) = openat2(AT_FDCWD, "/dev/null", how) else {
+                return Ok(());
+            };
+            if !is_null(own.as_fd()) {
+                return Ok(());
+            }
+            null = Some(own);
+        }
+        if let Some(own) = &null {
+            sys::fd::replace_stdio(own.as_fd(), number)
+                .context("put the container's null device on stdio")?;
+        }
+    }
+    Ok(())
+}
+
+fn is_null(fd: BorrowedFd<'_>) -> bool {
+    fstat(fd).is_ok_and(|stat| {
+        SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR
+            && stat.st_rdev == makedev(1, 3)
+    })
+}
 
 /// Gives terminals, pipes and sockets on stdio to the user, who could otherwise not reopen `/dev/stdout`. Never a regular file
 /// and never a device that others share, such as /dev/null (T3).

@@ -111,6 +111,10 @@ pub(crate) const STEPS: &[Step] = &[
         run: labels::apply,
     },
     Step {
+        name: "stdio",
+        run: identity::reopen_null,
+    },
+    Step {
         name: "stdio owner",
         run: identity::own_stdio,
     },

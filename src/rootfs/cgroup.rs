@@ -67,7 +67,13 @@ fn view(
 fn fresh(fstype: &str, options: &str, attrs: u64) -> Result<OwnedFd> {
     let context =
         FsContext::open(fstype).with_context(|| format!("file system type `{fstype}`"))?;
-    mount::set(&context, "source", Some(OsStr::new("cgroup")))?;
+    // The names that runc gives and that systemd in a container looks for.
+    let source = if options == "name=systemd" {
+        "systemd"
+    } else {
+        "cgroup"
+    };
+    mount::set(&context, "source", Some(OsStr::new(source)))?;
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
             Some((key, value)) => mount::set(&context, key, Some(OsStr::new(value)))?,
@@ -85,7 +91,7 @@ fn v1(
     target: BorrowedFd<'_>,
 ) -> Result<()> {
     let context = FsContext::open("tmpfs").context("file system type `tmpfs`")?;
-    mount::set(&context, "source", Some(OsStr::new("cgroup")))?;
+    mount::set(&context, "source", Some(OsStr::new("tmpfs")))?;
     mount::set(&context, "mode", Some(OsStr::new("755")))?;
     let base = mount::created(&context, op.top.set & !libc::MOUNT_ATTR_RDONLY)?;
     attach(base.as_fd(), target).context("attach")?;
@@ -112,13 +118,7 @@ fn add(
 ) -> Result<()> {
     let name = OsStr::new(&hierarchy.name);
     let attrs = op.top.set;
-    // The v2 hierarchy of a hybrid host has no controllers to name.
-    let fstype = if hierarchy.options.is_empty() {
-        "cgroup2"
-    } else {
-        "cgroup"
-    };
-    let fresh = || fresh(fstype, &hierarchy.options, attrs);
+    let fresh = || fresh("cgroup", &hierarchy.options, attrs);
     let tree = view(plan, &hierarchy.path, attrs, fresh)?;
     mkdirat(base, name, DIR_MODE).context("mkdir")?;
     let directory = inroot::entry(base, name).context("open the directory")?;

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use std::os::fd::BorrowedFd;
 
 use super::process::is_open;
 use super::{Result, check};
@@ -62,6 +63,25 @@ fn gaps(first: u32, keep: &[RawFd]) -> Vec<(u32, u32)> {
     }
     ranges.push((next, LAST));
     ranges
+}
+
+/// The descriptor on a standard number, if there is one.
+pub(crate) fn stdio(number: RawFd) -> Option<BorrowedFd<'static>> {
+    if !(0..3).contains(&number) || !is_open(number) {
+        return None;
+    }
+    // SAFETY: 0 to 2 belong to the process as a whole: nothing in it owns or closes them, they are only replaced.
+    Some(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// dup2(2) onto a standard number, without close-on-exec.
+pub(crate) fn replace_stdio(fd: BorrowedFd<'_>, number: RawFd) -> Result<()> {
+    match number {
+        0 => nix::unistd::dup2_stdin(fd),
+        1 => nix::unistd::dup2_stdout(fd),
+        2 => nix::unistd::dup2_stderr(fd),
+        _ => Err(Errno::EBADF),
+    }
 }
 
 /// Lets a descriptor, given by number because nobody in this process owns it, survive execve.

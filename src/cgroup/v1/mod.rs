@@ -223,7 +223,12 @@ impl Legacy {
                 mountpoint,
             })
         };
-        self.groups.iter().filter_map(mount).collect()
+        // The v2 hierarchy of a hybrid host is not for the container, as with runc.
+        let named = self
+            .groups
+            .iter()
+            .filter(|group| !group.at.controllers.iter().all(String::is_empty));
+        named.filter_map(mount).collect()
     }
 }
 
