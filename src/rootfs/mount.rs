@@ -290,6 +290,10 @@ pub(super) fn make(fs: &FsMount, attrs: u64) -> Result<OwnedFd> {
             _ => set(&context, key, value)?,
         }
     }
+    // As mount(2) does: the superblock, too. Not for others, which are still to be filled.
+    if fs.special == Special::Sysfs && attrs & libc::MOUNT_ATTR_RDONLY != 0 {
+        set(&context, "ro", None)?;
+    }
     created(&context, attrs)
 }
 

@@ -20,6 +20,7 @@ tests! {
     host newer_calls_get_enosys;
     host unknown_names_are_skipped;
     host without_no_new_privileges;
+    host a_filter_that_allows_nothing_hangs_nobody = "runc 1.1.5 hangs or fails by chance";
     host all_architectures;
     host flags = "runc 1.1.5 takes none";
     host unknown_actions_and_words_are_refused;
@@ -87,6 +88,27 @@ fn default_errno_of_the_profile(cx: &Cx) {
         b.set("/linux/seccomp/defaultErrnoRet", json!(28));
     })
     .has("No space left on device");
+}
+
+/// Loaded before the last steps, it refuses even to exit: whatever comes of it, create ends with an error and nothing is left.
+fn a_filter_that_allows_nothing_hangs_nobody(cx: &Cx) {
+    let mut bundle = cx.bundle();
+    bundle.set("/process/noNewPrivileges", json!(false));
+    with(
+        &mut bundle,
+        "SCMP_ACT_ERRNO",
+        json!([{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]),
+    );
+    bundle.write();
+    let output = cx
+        .call(&[
+            "create",
+            "--bundle",
+            bundle.path.to_str().unwrap(),
+            &bundle.id,
+        ])
+        .is(1);
+    assert!(output.stderr.contains("linux.seccomp"), "{output}");
 }
 
 fn kill_process(cx: &Cx) {
