@@ -28,137 +28,52 @@ pub(crate) struct Step {
     pub(crate) run: fn(&mut Child<'_>) -> Result<()>,
 }
 
+/// One line of a step table.
+const fn step(name: &'static str, run: fn(&mut Child<'_>) -> Result<()>) -> Step {
+    Step { name, run }
+}
+
 /// The life of a container's init. This table is the only place that fixes the order; the reasons stand beside the steps
 /// whose place matters.
 pub(crate) const STEPS: &[Step] = &[
     // A session and signal state of its own, before anything can block (X5).
-    Step {
-        name: "session",
-        run: attributes::session,
-    },
+    step("session", attributes::session),
     // Possession of the caller's keys must end before any code of the container runs (L2).
-    Step {
-        name: "session keyring",
-        run: attributes::keyring,
-    },
+    step("session keyring", attributes::keyring),
     // The runtime has written id maps, cgroup and limits: only now are there ids to become and limits to stand under.
-    Step {
-        name: "placement",
-        run: child::await_placed,
-    },
-    Step {
-        name: "user namespace root",
-        run: namespaces::become_root,
-    },
-    Step {
-        name: "namespaces",
-        run: namespaces::join,
-    },
-    Step {
-        name: "late namespaces",
-        run: namespaces::unshare_late,
-    },
-    Step {
-        name: "host name",
-        run: attributes::host_name,
-    },
-    Step {
-        name: "loopback",
-        run: attributes::loopback,
-    },
-    Step {
-        name: "rootfs",
-        run: child::prepare_root,
-    },
-    Step {
-        name: "hooks",
-        run: child::await_hooks,
-    },
-    Step {
-        name: "createContainer hooks",
-        run: child::create_container_hooks,
-    },
-    Step {
-        name: "pivot",
-        run: child::enter_root,
-    },
+    step("placement", child::await_placed),
+    step("user namespace root", namespaces::become_root),
+    step("namespaces", namespaces::join),
+    step("late namespaces", namespaces::unshare_late),
+    step("host name", attributes::host_name),
+    step("loopback", attributes::loopback),
+    step("rootfs", child::prepare_root),
+    step("hooks", child::await_hooks),
+    step("createContainer hooks", child::create_container_hooks),
+    step("pivot", child::enter_root),
     // The console is a pty of the container's own devpts, so after the pivot (T1).
-    Step {
-        name: "console",
-        run: child::console,
-    },
+    step("console", child::console),
     // Through a /proc of the runtime's own: works whatever is masked or read-only (P3).
-    Step {
-        name: "sysctl",
-        run: attributes::sysctl,
-    },
+    step("sysctl", attributes::sysctl),
     // Last of the mounts: nothing may be mounted over a mask (CVE-2015-3630).
-    Step {
-        name: "read-only and masked paths",
-        run: child::finish_root,
-    },
-    Step {
-        name: "descriptors",
-        run: child::close_host_descriptors,
-    },
-    Step {
-        name: "personality",
-        run: attributes::personality,
-    },
-    Step {
-        name: "security labels",
-        run: labels::apply,
-    },
-    Step {
-        name: "stdio",
-        run: identity::reopen_null,
-    },
-    Step {
-        name: "stdio owner",
-        run: identity::own_stdio,
-    },
-    Step {
-        name: "working directory",
-        run: identity::enter_cwd,
-    },
-    Step {
-        name: "resource limits",
-        run: attributes::resource_limits,
-    },
+    step("read-only and masked paths", child::finish_root),
+    step("descriptors", child::close_host_descriptors),
+    step("personality", attributes::personality),
+    step("security labels", labels::apply),
+    step("stdio", identity::reopen_null),
+    step("stdio owner", identity::own_stdio),
+    step("working directory", identity::enter_cwd),
+    step("resource limits", attributes::resource_limits),
     // Without no_new_privs loading a filter needs CAP_SYS_ADMIN, so before capabilities are dropped (N2).
-    Step {
-        name: "seccomp",
-        run: handoff::seccomp_with_privileges,
-    },
-    Step {
-        name: "user and capabilities",
-        run: identity::take_identity,
-    },
-    Step {
-        name: "working directory",
-        run: identity::verify_cwd,
-    },
-    Step {
-        name: "no_new_privs",
-        run: identity::no_new_privileges,
-    },
-    Step {
-        name: "program",
-        run: handoff::find_program,
-    },
+    step("seccomp", handoff::seccomp_with_privileges),
+    step("user and capabilities", identity::take_identity),
+    step("working directory", identity::verify_cwd),
+    step("no_new_privs", identity::no_new_privileges),
+    step("program", handoff::find_program),
     // The last thing that can fail has been done: the container is created.
-    Step {
-        name: "start",
-        run: handoff::await_start,
-    },
-    Step {
-        name: "startContainer hooks",
-        run: handoff::start_container_hooks,
-    },
-    Step {
-        name: "exec",
-        run: handoff::execute,
-    },
+    step("start", handoff::await_start),
+    step("startContainer hooks", handoff::start_container_hooks),
+    step("exec", handoff::execute),
 ];
 
 /// Runs `steps` to the end, which is an `execve`. A failure is sent to the runtime, or, once that has gone, written to the

@@ -1,73 +1,25 @@
 //! The steps of a process that `exec` puts into a running container. It was cloned by a stage that had joined the container's
 //! namespaces, so it starts with the container's root and without a descriptor of the host (X1).
 
-use super::{Step, attributes, child, handoff, identity, labels, namespaces};
+use super::{Step, attributes, child, handoff, identity, labels, namespaces, step};
 
 pub(super) const TENANT_STEPS: &[Step] = &[
-    Step {
-        name: "session",
-        run: attributes::session,
-    },
-    Step {
-        name: "session keyring",
-        run: attributes::keyring,
-    },
-    Step {
-        name: "placement",
-        run: child::await_placed,
-    },
-    Step {
-        name: "user namespace root",
-        run: namespaces::become_root,
-    },
-    Step {
-        name: "console",
-        run: child::console,
-    },
-    Step {
-        name: "security labels",
-        run: labels::apply,
-    },
-    Step {
-        name: "stdio owner",
-        run: identity::own_stdio,
-    },
-    Step {
-        name: "working directory",
-        run: identity::enter_cwd,
-    },
-    Step {
-        name: "resource limits",
-        run: attributes::resource_limits,
-    },
-    Step {
-        name: "seccomp",
-        run: handoff::seccomp_with_privileges,
-    },
-    Step {
-        name: "user and capabilities",
-        run: identity::take_identity,
-    },
-    Step {
-        name: "working directory",
-        run: identity::verify_cwd,
-    },
-    Step {
-        name: "no_new_privs",
-        run: identity::no_new_privileges,
-    },
-    Step {
-        name: "program",
-        run: handoff::find_program,
-    },
-    Step {
-        name: "start",
-        run: handoff::await_start,
-    },
-    Step {
-        name: "exec",
-        run: handoff::execute,
-    },
+    step("session", attributes::session),
+    step("session keyring", attributes::keyring),
+    step("placement", child::await_placed),
+    step("user namespace root", namespaces::become_root),
+    step("console", child::console),
+    step("security labels", labels::apply),
+    step("stdio owner", identity::own_stdio),
+    step("working directory", identity::enter_cwd),
+    step("resource limits", attributes::resource_limits),
+    step("seccomp", handoff::seccomp_with_privileges),
+    step("user and capabilities", identity::take_identity),
+    step("working directory", identity::verify_cwd),
+    step("no_new_privs", identity::no_new_privileges),
+    step("program", handoff::find_program),
+    step("start", handoff::await_start),
+    step("exec", handoff::execute),
 ];
 
 #[cfg(test)]
