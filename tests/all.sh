@@ -9,6 +9,9 @@ trap 'rm -f "$log"' EXIT
 status=0
 grep -q '^cargo test: exit code 0$' "$log" || status=1
 
+# Why something did not run: libtest's ignored tests give their reason, ours print a line.
+grep -E '\.\.\. ignored|^SKIP ' "$log" | sort -u
+
 awk '
     /^test result:/ { passed += $4; failed += $6; skipped += $8 }
     /^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ { passed += $1; failed += $3; skipped += $5 }
