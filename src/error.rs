@@ -5,7 +5,7 @@ use std::fmt;
 
 use nix::errno::Errno;
 
-/// No container of this id is in the state root. Engines match `does not exist` (peers.md A.6).
+/// No container of this id is in the state root. Engines match `does not exist`.
 #[derive(Debug)]
 pub(crate) struct NotExist(pub(crate) String);
 

@@ -1,4 +1,4 @@
-//! The log of one invocation: `--log FILE`, `--log-format text|json`, `--debug` (peers.md A.6).
+//! The log of one invocation: `--log FILE`, `--log-format text|json`, `--debug`.
 //! Armed once by `cli` before any verb runs; every layer above may call `debug` and `warn`, only `main`'s
 //! path calls `fatal`. Works in the child after the clone too: the descriptor is inherited (it is
 //! close-on-exec) and a line is one `write`.

@@ -1,4 +1,4 @@
-//! Service readiness (sd_notify(3)) and socket activation (sd_listen_fds(3)), as runc does them (peers.md A.8).
+//! Service readiness (sd_notify(3)) and socket activation (sd_listen_fds(3)), as runc does them.
 //! Called by `container` (create, start, run, exec).
 //!
 //! With NOTIFY_SOCKET in the environment of `create` or `run`, the container gets a socket of its own: the directory `notify` of

@@ -1,7 +1,7 @@
 //! The command line: global flags, the table of verbs, help, and what becomes of an error.
-//! Called by `main`. Only the verb that was asked for has its clap command built (crates.md 5).
+//! Called by `main`. Only the verb that was asked for has its clap command built.
 //!
-//! Exit codes (peers.md A.5): 0; 1 for every failure and for wrong usage; 255 when `exec` fails before or beside
+//! Exit codes: 0; 1 for every failure and for wrong usage; 255 when `exec` fails before or beside
 //! its process; otherwise what `run` and `exec` return, the code of the container's process.
 
 mod create;

@@ -1,5 +1,5 @@
 //! Verbs of runc that this version does not have. They are known by name so that the refusal is clear, and they
-//! read no flag: engines probe checkpoint support by the text of a usage error (peers.md 0.4), which must not appear.
+//! read no flag: engines probe checkpoint support by the text of a usage error, which must not appear.
 
 use std::ffi::OsString;
 

@@ -21,7 +21,7 @@ pub(crate) use pty::{Target, set_up};
 
 use crate::sys::unix;
 
-/// What comes as data with the master (peers.md A.8); receivers show it or ignore it.
+/// What comes as data with the master; receivers show it or ignore it.
 const MASTER_NAME: &[u8] = b"/dev/ptmx";
 
 /// Connects to the socket of `--console-socket` or `--pidfd-socket` (`option`, for messages).

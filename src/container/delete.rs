@@ -46,8 +46,8 @@ pub(crate) fn delete(context: &Context, options: &DeleteOptions) -> Result<()> {
         }
         Status::Creating => force_stop_creating(container)?,
         // A created container never ran anything of the user's: runc deletes it without --force.
-        Status::Created => force_stop(container.live()?)?,
-        Status::Running | Status::Paused if options.force => force_stop(container.live()?)?,
+        Status::Created => force_stop(container)?,
+        Status::Running | Status::Paused if options.force => force_stop(container)?,
         _ => container.stopped()?,
     };
     stopped.destroy()
@@ -71,7 +71,11 @@ fn forget(slot: &Slot, error: &anyhow::Error) -> Result<()> {
     slot.remove()
 }
 
-fn force_stop(live: Live) -> Result<Stopped> {
+fn force_stop(container: Container) -> Result<Stopped> {
+    let live = match container.live_or_stopped()? {
+        Ok(live) => live,
+        Err(stopped) => return Ok(stopped),
+    };
     kill::kill_all(&live)?;
     await_death(&live)?;
     Ok(Stopped(Container {
@@ -105,7 +109,7 @@ fn force_stop_creating(container: Container) -> Result<Stopped> {
                 ..container
             }))
         }
-        _ => force_stop(container.live()?),
+        _ => force_stop(container),
     }
 }
 

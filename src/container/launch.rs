@@ -120,13 +120,19 @@ impl<'a> Launch<'a> {
         placement::make_overlay_directories(&self.plan.rootfs)?;
         let namespaces = &self.plan.namespaces;
         let stage = namespaces.needs_stage();
-        let in_clone = cgroup.clone_into_fd().is_some();
-        let unshare_cgroup = namespaces.makes(Kind::Cgroup) && !stage && !in_clone;
-        let deferred: &[Kind] = if unshare_cgroup { &[Kind::Cgroup] } else { &[] };
+        let mut late = CloneFlags::empty();
+        if !stage && cgroup.clone_into_fd().is_none() {
+            late |= CloneFlags::CLONE_NEWCGROUP;
+        }
+        if namespaces.makes(Kind::User) {
+            late |= CloneFlags::CLONE_NEWIPC;
+        }
+        let new = namespaces.new_flags();
+        let late = late.intersection(new);
         let flags = if stage {
             CloneFlags::empty()
         } else {
-            namespaces.new_flags(deferred)
+            new.difference(late)
         };
         let joins = placement::open_namespaces(namespaces)?;
         let (pid_namespace, joins) = placement::split_pid(namespaces, joins, stage);
@@ -135,7 +141,7 @@ impl<'a> Launch<'a> {
             sources: Sources::open(&self.plan.rootfs)?,
             cgroup: cgroup.mount_info(),
             joins,
-            unshare_cgroup,
+            late,
             gate,
             host_pid: 0,
             root: None,

@@ -79,22 +79,40 @@ impl Container {
 
     /// The init by pidfd, with its identity checked after the descriptor was opened (Z5).
     pub(crate) fn live(self) -> Result<Live> {
-        let id = &self.slot.id;
-        let Some(init) = self.record.init.filter(|_| self.status != Status::Stopped) else {
+        match self.live_or_stopped()? {
+            Ok(live) => Ok(live),
             // Engines look for these words.
-            bail!("container not running: `{id}` is {}", self.status);
+            Err(Stopped(container)) => {
+                bail!(
+                    "container not running: `{}` is {}",
+                    container.slot.id,
+                    container.status
+                )
+            }
+        }
+    }
+
+    /// The same for those to whom a container that has just stopped is as good.
+    pub(crate) fn live_or_stopped(self) -> Result<std::result::Result<Live, Stopped>> {
+        let Some(init) = self.record.init.filter(|_| self.status != Status::Stopped) else {
+            return Ok(Err(Stopped(self)));
         };
         let pidfd = match pidfd::open(Pid::from_raw(init.pid)) {
-            Err(Errno::ESRCH) => bail!("container not running: `{id}` has just stopped"),
-            other => other.with_context(|| format!("open pidfd of init process {}", init.pid))?,
+            Err(Errno::ESRCH) => None,
+            other => {
+                Some(other.with_context(|| format!("open pidfd of init process {}", init.pid))?)
+            }
         };
-        if !status::is_alive(init) {
-            bail!("container not running: `{id}` has just stopped");
-        }
-        Ok(Live {
-            container: self,
-            init,
-            pidfd,
+        Ok(match pidfd.filter(|_| status::is_alive(init)) {
+            Some(pidfd) => Ok(Live {
+                container: self,
+                init,
+                pidfd,
+            }),
+            None => Err(Stopped(Container {
+                status: Status::Stopped,
+                ..self
+            })),
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// The fields and their order are runc's (peers.md A.7): engines decode them by name.
+/// The fields and their order are runc's: engines decode them by name.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StateOutput {

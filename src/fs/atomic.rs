@@ -29,7 +29,7 @@ pub(crate) fn replace(dir: BorrowedFd<'_>, name: &OsStr, mode: Mode, bytes: &[u8
     written
 }
 
-/// The pid in decimal and nothing else: engines parse the whole content as an integer (peers.md A.8).
+/// The pid in decimal and nothing else: engines parse the whole content as an integer.
 pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let name = path
         .file_name()

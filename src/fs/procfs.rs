@@ -1,4 +1,4 @@
-//! The one way in which the runtime touches /proc (security.md P3, P4, P6). Called by the steps of init that write
+//! The one way in which the runtime touches /proc (P3, P4, P6). Called by the steps of init that write
 //! labels, sysctls, setgroups, oom_score_adj, id maps. The handle is a private procfs that is attached nowhere, so no
 //! mount of a hostile root can stand between a name and its file; it must be opened after the last namespace was
 //! joined (it shows the pid namespace of its maker) and dropped before the program runs. Closing it costs the kernel

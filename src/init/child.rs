@@ -3,6 +3,7 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context as _, Result};
+use nix::sched::CloneFlags;
 
 use crate::hooks;
 use crate::plan::Plan;
@@ -44,8 +45,8 @@ pub(crate) struct ContainerPart<'a> {
     pub(crate) cgroup: CgroupMounts,
     /// Namespaces to join in this process, in order.
     pub(crate) joins: Vec<(usize, OwnedFd)>,
-    /// The cgroup namespace was not part of the clone.
-    pub(crate) unshare_cgroup: bool,
+    /// New namespaces that were not part of the clone.
+    pub(crate) late: CloneFlags,
     /// exec.fifo, held open for reading and writing; none with `run`, whose `Committed` means go.
     pub(crate) gate: Option<OwnedFd>,
     /// This process's pid in the runtime's pid namespace, for the state that hooks are given.

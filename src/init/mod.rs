@@ -54,10 +54,9 @@ pub(crate) const STEPS: &[Step] = &[
         name: "namespaces",
         run: namespaces::join,
     },
-    // Rooted at the cgroup that the placement above has chosen.
     Step {
-        name: "cgroup namespace",
-        run: namespaces::unshare_cgroup,
+        name: "late namespaces",
+        run: namespaces::unshare_late,
     },
     Step {
         name: "host name",

@@ -1,7 +1,7 @@
 //! Steps about namespaces in the process itself: ids of a user namespace, joining by descriptor, the cgroup namespace.
 
 use anyhow::{Context as _, Result};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{setns, unshare};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use super::Child;
@@ -38,10 +38,13 @@ pub(super) fn join_message(join: &crate::plan::namespaces::Join) -> String {
     )
 }
 
-/// A cgroup namespace is rooted at the cgroup its maker is in; on cgroup v1 that is right only after the placement.
-pub(super) fn unshare_cgroup(child: &mut Child<'_>) -> Result<()> {
-    if child.part()?.unshare_cgroup {
-        unshare(CloneFlags::CLONE_NEWCGROUP).context("make a cgroup namespace")?;
+/// Makes the namespaces that had to wait. A cgroup namespace is rooted at the cgroup its maker is in, on cgroup v1 right only
+/// after the placement; the queues of an IPC namespace belong to the ids its maker has, in a user namespace right only after
+/// it has become root there.
+pub(super) fn unshare_late(child: &mut Child<'_>) -> Result<()> {
+    let late = child.part()?.late;
+    if late.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    unshare(late).with_context(|| format!("linux.namespaces: make {late:?}"))
 }

@@ -31,12 +31,7 @@ pub(crate) fn enter_staged(mut child: Child<'_>) -> ! {
     let prepared = await_placement(&child).and_then(|()| {
         join_all(&mut child)?;
         let part = child.part()?;
-        let deferred: &[Kind] = if part.unshare_cgroup {
-            &[Kind::Cgroup]
-        } else {
-            &[]
-        };
-        Ok(part.plan.namespaces.new_flags(deferred))
+        Ok(part.plan.namespaces.new_flags().difference(part.late))
     });
     go_on(child, prepared, STEPS)
 }

@@ -1,5 +1,5 @@
 //! `mounts[]` of config.json -> [`MountOp`]s, carried out in order by `rootfs/mount.rs`. Pure.
-//! Decides what a mount is, which destinations are refused (security.md P5) and what options mean (M4).
+//! Decides what a mount is, which destinations are refused (P5) and what options mean (M4).
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};

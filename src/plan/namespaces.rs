@@ -103,10 +103,11 @@ impl Namespaces {
         own
     }
 
-    /// Clone flags of everything new but `without`.
-    pub(crate) fn new_flags(&self, without: &[Kind]) -> CloneFlags {
-        let wanted = self.new.iter().filter(|kind| !without.contains(kind));
-        wanted.fold(CloneFlags::empty(), |flags, kind| flags | kind.flag())
+    /// Clone flags of everything new.
+    pub(crate) fn new_flags(&self) -> CloneFlags {
+        self.new
+            .iter()
+            .fold(CloneFlags::empty(), |flags, kind| flags | kind.flag())
     }
 
     /// Whether the init must be cloned by a process that has joined namespaces first. A new user namespace takes the rights to
@@ -221,7 +222,7 @@ mod tests {
         let kinds: Vec<Kind> = planned.join.iter().map(|join| join.kind).collect();
         assert_eq!(kinds, [Kind::User, Kind::Network, Kind::Mount]);
         assert!(planned.needs_stage());
-        assert_eq!(planned.new_flags(&[]), CloneFlags::CLONE_NEWPID);
+        assert_eq!(planned.new_flags(), CloneFlags::CLONE_NEWPID);
     }
 
     #[test]
@@ -229,7 +230,7 @@ mod tests {
         let planned =
             parse(r#"{"namespaces":[{"type":"mount"},{"type":"network","path":"/n"}]}"#).unwrap();
         assert!(!planned.needs_stage());
-        assert_eq!(planned.new_flags(&[Kind::Mount]), CloneFlags::empty());
+        assert_eq!(planned.new_flags(), CloneFlags::CLONE_NEWNS);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The mount of type cgroup: the container's view of its own cgroups, nothing above them (security.md G3).
+//! The mount of type cgroup: the container's view of its own cgroups, nothing above them (G3).
 //! Called by `mount.rs`.
 
 use std::ffi::OsStr;

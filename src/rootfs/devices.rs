@@ -1,4 +1,4 @@
-//! Device nodes and links in the container's /dev (security.md D1). Called by `prepare` after the mounts, so what the
+//! Device nodes and links in the container's /dev (D1). Called by `prepare` after the mounts, so what the
 //! config mounted at the place of a node stays. Everything by descriptor: a hostile `dev` leads nowhere but into the
 //! container's root, and what was there before is never trusted, opened or given other rights.
 

@@ -1,4 +1,4 @@
-//! Masked and read-only paths (security.md K1-K4). Called by `Root::finish` after everything else was mounted, so that
+//! Masked and read-only paths (K1-K4). Called by `Root::finish` after everything else was mounted, so that
 //! nothing is mounted over a mask; the null device is taken by `prepare`, while the host's /dev is in reach.
 
 use std::ffi::OsStr;

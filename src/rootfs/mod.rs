@@ -6,8 +6,8 @@
 //! 3. [`Root::pivot`] makes it `/`; in between and after it init does the console and the cwd;
 //! 4. [`Root::finish`]: root propagation, read-only mounts and paths, masks, at last the read-only root.
 //!
-//! The one rule: after the root was opened, nothing in it is named by a string with a path of the host (security.md
-//! P1); a target is a descriptor, and a mount has its final attributes before anybody can see it (M1).
+//! The one rule: after the root was opened, nothing in it is named by a string with a path of the host
+//! (P1); a target is a descriptor, and a mount has its final attributes before anybody can see it (M1).
 
 mod cgroup;
 mod copy_up;

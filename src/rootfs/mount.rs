@@ -1,4 +1,4 @@
-//! Carries out one [`MountOp`]: source descriptor, attributes, target descriptor, attach (security.md M1, P2).
+//! Carries out one [`MountOp`]: source descriptor, attributes, target descriptor, attach (M1, P2).
 //! Called by `prepare` for each mount, and by `sources.rs` for the sources of binds.
 
 use std::ffi::OsStr;

@@ -1,4 +1,4 @@
-//! The root mount: propagation before it (security.md M2), attaching it, making it `/` (M3). Called by `mod.rs`.
+//! The root mount: propagation before it (M2), attaching it, making it `/` (M3). Called by `mod.rs`.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

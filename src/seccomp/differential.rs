@@ -9,149 +9,24 @@
 #![cfg(target_arch = "x86_64")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
-
-use libc::sock_filter;
 
 use super::compile::compile;
 use super::emulator::{Call, check, run};
 use super::names::{Abi, X32_BIT, abi};
 use super::random::{Random, condition};
-use super::rules::word;
+use super::reference::Reference;
 use crate::plan::seccomp::{self as plan, Action, Arch, Compare, Flags, Profile, Rule, SpecAllow};
 
 const ENOSYS: u32 = 0x0005_0000 + 38;
 const NATIVE: Arch = Arch::X86_64;
 
 /// SCMP_ARCH_* of <seccomp.h>: AUDIT_ARCH_*, but x32 has an own one.
-fn token(arch: Arch) -> u32 {
+pub(super) fn token(arch: Arch) -> u32 {
     if arch == Arch::X32 {
         0x4000_003e
     } else {
         abi(arch, NATIVE).audit
     }
-}
-
-/// The built C program; goes away with the directory.
-struct Reference {
-    _directory: tempfile::TempDir,
-    program: PathBuf,
-}
-
-impl Reference {
-    fn build() -> Option<Self> {
-        let source = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/tools/libseccomp-reference.c"
-        );
-        let directory = tempfile::tempdir().unwrap();
-        let program = directory.path().join("reference");
-        let built = Command::new("cc")
-            .arg("-o")
-            .arg(&program)
-            .args([source, "-lseccomp"])
-            .output();
-        match built {
-            Ok(output) if output.status.success() => Some(Self {
-                _directory: directory,
-                program,
-            }),
-            Ok(output) => skip(&String::from_utf8_lossy(&output.stderr)),
-            Err(error) => skip(&error.to_string()),
-        }
-    }
-
-    fn ask(&self, what: &str, input: &str) -> Output {
-        let mut child = Command::new(&self.program)
-            .arg(what)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // What comes back before all is read fits a pipe: a number a name.
-        let mut stdin = child.stdin.take().unwrap();
-        stdin.write_all(input.as_bytes()).unwrap();
-        drop(stdin);
-        child.wait_with_output().unwrap()
-    }
-
-    /// libseccomp's program; `None` when it finds a contradiction.
-    fn filter(&self, profile: &Profile) -> Option<Vec<sock_filter>> {
-        let default = word(profile.default);
-        let mut input = format!("default {default}\n");
-        for arch in &profile.archs {
-            writeln!(input, "arch {}", token(*arch)).unwrap();
-        }
-        for rule in profile
-            .rules
-            .iter()
-            .filter(|rule| word(rule.action) != default)
-        {
-            for name in &rule.names {
-                let head = format!("rule {} {name}", word(rule.action));
-                if rule.any_of.is_empty() {
-                    writeln!(input, "{head}").unwrap();
-                }
-                for conditions in &rule.any_of {
-                    input += &head;
-                    for one in conditions {
-                        let (op, a, b) = match one.compare {
-                            Compare::Ne => (1, one.value, 0),
-                            Compare::Lt => (2, one.value, 0),
-                            Compare::Le => (3, one.value, 0),
-                            Compare::Eq => (4, one.value, 0),
-                            Compare::Ge => (5, one.value, 0),
-                            Compare::Gt => (6, one.value, 0),
-                            Compare::MaskedEq { mask } => (7, mask, one.value),
-                        };
-                        write!(input, " {} {op} {a} {b}", one.arg).unwrap();
-                    }
-                    input += "\n";
-                }
-            }
-        }
-        let output = self.ask("filter", &input);
-        if output.status.code() == Some(17) {
-            return None;
-        }
-        assert!(output.status.success(), "{output:?}");
-        let words = output.stdout.chunks_exact(8);
-        Some(
-            words
-                .map(|insn| sock_filter {
-                    code: u16::from_ne_bytes([insn[0], insn[1]]),
-                    jt: insn[2],
-                    jf: insn[3],
-                    k: u32::from_ne_bytes(insn[4..8].try_into().unwrap()),
-                })
-                .collect(),
-        )
-    }
-
-    /// The numbers of names on an architecture, `None` where the library has none of its own.
-    fn resolve(&self, arch: Arch, names: &BTreeSet<&str>) -> BTreeMap<String, Option<u32>> {
-        let mut input = String::new();
-        for name in names {
-            writeln!(input, "{} {name}", token(arch)).unwrap();
-        }
-        let output = String::from_utf8(self.ask("resolve", &input).stdout).unwrap();
-        let numbers = output.lines().map(|line| line.parse::<i64>().unwrap());
-        let numbers =
-            numbers.map(|number| u32::try_from(number).ok().map(|number| number & !X32_BIT));
-        names
-            .iter()
-            .map(|name| (*name).to_owned())
-            .zip(numbers)
-            .collect()
-    }
-}
-
-fn skip<T>(reason: &str) -> Option<T> {
-    eprintln!("skipped: no libseccomp to compare with: {}", reason.trim());
-    None
 }
 
 fn fixture(name: &str) -> Profile {

@@ -18,6 +18,8 @@ mod emulator;
 mod kernel;
 #[cfg(test)]
 mod random;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod reference;
 
 use anyhow::Result;
 

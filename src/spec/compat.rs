@@ -1,4 +1,4 @@
-//! Documents that runc takes and oci_spec 0.10 refuses or misreads: one function a gap (crates.md 4).
+//! Documents that runc takes and oci_spec 0.10 refuses or misreads: one function a gap.
 //! Called by `spec` after a strict parse failed, on the document as a plain value; the normal case pays nothing.
 //! Each returns what it changed in a way the user should hear of.
 

@@ -1,6 +1,6 @@
 //! The descriptor-based mount API of Linux: fsopen(2), fsconfig(2), fsmount(2), open_tree(2), move_mount(2),
 //! mount_setattr(2), and the part of statx(2) that tells a mount's root. Called by `rootfs/` and `fs/procfs.rs`.
-//! Every descriptor made here is close-on-exec at birth. Targets are always descriptors, never names (security.md P2).
+//! Every descriptor made here is close-on-exec at birth. Targets are always descriptors, never names (P2).
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! Roots and neighbours that try to get out: the holes of other runtimes, one by one (security.md 1).
+//! Roots and neighbours that try to get out: the holes of other runtimes, one by one .
 
 use super::*;
 
