@@ -83,10 +83,8 @@ pub(super) fn attach_root(plan: &RootfsPlan) -> Result<OwnedFd> {
     let root = open_directory(&plan.root)?;
     isolate_parent(plan, root.as_fd())?;
     let tree = clone_tree(root.as_fd(), Path::new(""), Depth::Recursive).context("bind it")?;
-    if is_shared(plan.propagation) {
-        set_attr(tree.as_fd(), Depth::Top, propagate(libc::MS_PRIVATE))
-            .context("make it private")?;
-    }
+    // A copy of a slave is a slave too: what the host mounts below the root later would show up in the container (M2).
+    set_attr(tree.as_fd(), Depth::Top, propagate(libc::MS_PRIVATE)).context("make it private")?;
     attach(tree.as_fd(), root.as_fd()).context("attach it")?;
     Ok(tree)
 }

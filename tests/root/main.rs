@@ -47,6 +47,9 @@ mod signals;
 mod sysctl;
 mod tty;
 mod user_namespace;
+mod v2_groups;
+mod v2_io;
+mod v2_limits;
 
 use std::process::ExitCode;
 
@@ -75,6 +78,9 @@ fn main() -> ExitCode {
         overlay::TESTS,
         cgroups::TESTS,
         limits::TESTS,
+        v2_limits::TESTS,
+        v2_io::TESTS,
+        v2_groups::TESTS,
         fds::TESTS,
         errors::TESTS,
     ])

@@ -28,6 +28,7 @@ tests! {
     host lxcfs_files_in_proc_are_allowed;
     host many_mounts;
     host host_mounts_stay_as_they_are;
+    host later_mounts_of_the_host_do_not_show = "runc 1.1.5 leaves its root a slave of the host's";
 }
 
 fn mount_points_are_made(cx: &Cx) {
@@ -263,4 +264,25 @@ fn host_mounts_stay_as_they_are(cx: &Cx) {
     assert_eq!(table(), before);
     container.end();
     assert_eq!(table(), before);
+}
+
+fn later_mounts_of_the_host_do_not_show(cx: &Cx) {
+    make(Path::new("/"), MsFlags::MS_REC | MsFlags::MS_SHARED);
+    for (name, propagation) in [("none", None), ("slave", Some("rslave"))] {
+        let mut bundle = cx.named_bundle(name);
+        if let Some(word) = propagation {
+            bundle.set("/linux/rootfsPropagation", json!(word));
+        }
+        let container = cx.start(&bundle);
+        let below = bundle.rootfs().join("mnt");
+        let below = below.display();
+        cx.host(&format!(
+            "mount -t tmpfs late {below} && touch {below}/late"
+        ))
+        .ok();
+        let seen = container.exec(&["ls", "/mnt"]);
+        cx.host(&format!("umount {below}")).ok();
+        container.end();
+        seen.ok().prints("");
+    }
 }
