@@ -17,11 +17,17 @@ use crate::{fs, hooks, seccomp, sys};
 const NO_PATH: &str = "";
 
 pub(super) fn seccomp_with_privileges(child: &mut Child<'_>) -> Result<()> {
-    if child.process.no_new_privileges {
-        Ok(())
-    } else {
-        load_filter(child)
+    if !filter_comes_early(child) {
+        return Ok(());
     }
+    // Now and not in `execute`: a profile older than close_range(2) refuses it.
+    close_for_program(child)?;
+    load_filter(child)
+}
+
+/// Whether the filter is loaded while root, with the last steps under it (N2).
+fn filter_comes_early(child: &Child<'_>) -> bool {
+    child.filter.is_some() && !child.process.no_new_privileges
 }
 
 fn load_filter(child: &Child<'_>) -> Result<()> {
@@ -123,8 +129,7 @@ pub(super) fn start_container_hooks(child: &mut Child<'_>) -> Result<()> {
     )
 }
 
-/// Closes all but stdio, what was to be preserved and the socket (close-on-exec), for execve(2) resolves its path before
-/// close-on-exec acts (F2); loads the filter if no_new_privs allows to do that last (N2); becomes the program.
+/// Closes what the program is not to have, for execve(2) resolves its path before close-on-exec acts (F2); loads the filter if no_new_privs allows to do that last (N2); becomes the program.
 pub(super) fn execute(child: &mut Child<'_>) -> Result<()> {
     let process = child.process;
     let program = child
@@ -140,7 +145,24 @@ pub(super) fn execute(child: &mut Child<'_>) -> Result<()> {
     };
     let args = strings(process.args.clone()).context("process.args")?;
     let env = strings(env).context("process.env")?;
-    // Both are close-on-exec, and neither is anything to execve by (F2): a socket and a fifo.
+    // Where the filter is loaded already, so was this done, and no step since has opened anything.
+    if !filter_comes_early(child) {
+        close_for_program(child)?;
+    }
+    for fd in 0..child.preserved {
+        sys::fd::clear_cloexec(3 + fd)
+            .with_context(|| format!("preserve descriptor {}", 3 + fd))?;
+    }
+    if process.no_new_privileges {
+        load_filter(child)?;
+    }
+    let errno = sys::process::exec(&program, &args, &env);
+    Err(errno).with_context(|| format!("process.args[0]: exec `{}`", program.to_string_lossy()))
+}
+
+/// Closes all but stdio, what was to be preserved, the socket and the fifo. Both of these are close-on-exec, and neither is
+/// anything to execve by (F2).
+fn close_for_program(child: &Child<'_>) -> Result<()> {
     let gate = child
         .container
         .as_ref()
@@ -152,16 +174,7 @@ pub(super) fn execute(child: &mut Child<'_>) -> Result<()> {
         .map(|end| end.as_fd().as_raw_fd())
         .chain(gate)
         .collect();
-    sys::fd::close_all_but(3 + child.preserved, &keep).context("close descriptors")?;
-    for fd in 0..child.preserved {
-        sys::fd::clear_cloexec(3 + fd)
-            .with_context(|| format!("preserve descriptor {}", 3 + fd))?;
-    }
-    if process.no_new_privileges {
-        load_filter(child)?;
-    }
-    let errno = sys::process::exec(&program, &args, &env);
-    Err(errno).with_context(|| format!("process.args[0]: exec `{}`", program.to_string_lossy()))
+    sys::fd::close_all_but(3 + child.preserved, &keep).context("close descriptors")
 }
 
 /// HOME out of the container's /etc/passwd where it is unset or empty (U1), `/` where that has no answer.
