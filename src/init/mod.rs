@@ -136,7 +136,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "working directory",
-        run: identity::verify_cwd,
+        run: identity::enter_cwd_as_user,
     },
     Step {
         name: "no_new_privs",

@@ -50,7 +50,7 @@ pub(super) const TENANT_STEPS: &[Step] = &[
     },
     Step {
         name: "working directory",
-        run: identity::verify_cwd,
+        run: identity::enter_cwd_as_user,
     },
     Step {
         name: "no_new_privs",
