@@ -85,6 +85,8 @@ fn is_terminal(fd: BorrowedFd<'_>) -> bool {
 
 /// First try at the working directory, as root, so that one which only root may enter works as it does with runc. A missing
 /// one is made for a container's init, mode 0755 (W3); exec finds what there is.
+///
+/// Checked at once, because a filter loaded before the identity is taken may refuse getcwd(2).
 pub(super) fn enter_cwd(child: &mut Child<'_>) -> Result<()> {
     let cwd = child.process.cwd.as_str();
     match chdir(cwd) {
@@ -94,24 +96,31 @@ pub(super) fn enter_cwd(child: &mut Child<'_>) -> Result<()> {
                 std::fs::create_dir_all(cwd).with_context(|| format!("process.cwd: make `{cwd}`"));
             umask(Mode::empty());
             made?;
-            chdir(cwd).with_context(|| format!("process.cwd: chdir to `{cwd}`"))
+            chdir(cwd).with_context(|| format!("process.cwd: chdir to `{cwd}`"))?;
         }
         // For instance a directory of the user's on a file system where root has no rights: tried again as the user.
         Err(Errno::EACCES | Errno::EPERM) => {
             child.cwd_pending = true;
-            Ok(())
+            return Ok(());
         }
-        other => other.with_context(|| format!("process.cwd: chdir to `{cwd}`")),
+        other => other.with_context(|| format!("process.cwd: chdir to `{cwd}`"))?,
     }
+    ensure_inside(cwd)
+}
+
+/// Second try, where the first was left to the user.
+pub(super) fn enter_cwd_as_user(child: &mut Child<'_>) -> Result<()> {
+    if !child.cwd_pending {
+        return Ok(());
+    }
+    let cwd = child.process.cwd.as_str();
+    chdir(cwd).with_context(|| format!("process.cwd: chdir to `{cwd}`"))?;
+    ensure_inside(cwd)
 }
 
 /// The directory must be inside the container: a descriptor of a host directory as cwd shows as "(unreachable)" (W1,
 /// CVE-2024-21626).
-pub(super) fn verify_cwd(child: &mut Child<'_>) -> Result<()> {
-    let cwd = child.process.cwd.as_str();
-    if child.cwd_pending {
-        chdir(cwd).with_context(|| format!("process.cwd: chdir to `{cwd}`"))?;
-    }
+fn ensure_inside(cwd: &str) -> Result<()> {
     match sys::process::raw_cwd() {
         Ok(path) if path.first() == Some(&b'/') => Ok(()),
         Ok(path) => bail!(

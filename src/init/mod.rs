@@ -67,7 +67,7 @@ pub(crate) const STEPS: &[Step] = &[
     // Without no_new_privs loading a filter needs CAP_SYS_ADMIN, so before capabilities are dropped (N2).
     step("seccomp", handoff::seccomp_with_privileges),
     step("user and capabilities", identity::take_identity),
-    step("working directory", identity::verify_cwd),
+    step("working directory", identity::enter_cwd_as_user),
     step("no_new_privs", identity::no_new_privileges),
     step("program", handoff::find_program),
     // The last thing that can fail has been done: the container is created.

@@ -15,7 +15,7 @@ pub(super) const TENANT_STEPS: &[Step] = &[
     step("resource limits", attributes::resource_limits),
     step("seccomp", handoff::seccomp_with_privileges),
     step("user and capabilities", identity::take_identity),
-    step("working directory", identity::verify_cwd),
+    step("working directory", identity::enter_cwd_as_user),
     step("no_new_privs", identity::no_new_privileges),
     step("program", handoff::find_program),
     step("start", handoff::await_start),

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use crate::cgroup::dir::Dir;
+use crate::plan::device_rule::{DeviceKind, DeviceRule};
 use crate::plan::resources::Resources;
 use crate::sys::bpf;
 use program::Insn;
@@ -104,14 +105,15 @@ fn with_lifted_memlock<T>(work: impl FnOnce() -> T) -> Option<T> {
 
 /// Puts the rules in force on a v1 `devices` cgroup, by the fewest writes, and looks whether the kernel shows them.
 pub(crate) fn set_v1(dir: &Dir, r: &Resources) -> Result<()> {
-    let target = Policy::from_rules(r.device_rules())?;
-    tolerate_user_namespace(write_v1(dir, &target))
+    let rules: Vec<&DeviceRule> = r.device_rules().collect();
+    let target = Policy::from_rules(rules.iter().copied())?;
+    tolerate_user_namespace(write_v1(dir, &target, &rules))
         .context("linux.resources.devices: devices controller")
 }
 
-fn write_v1(dir: &Dir, target: &Policy) -> Result<()> {
+fn write_v1(dir: &Dir, target: &Policy, rules: &[&DeviceRule]) -> Result<()> {
     let shown = || Policy::from_list(&dir.read_named("devices.list")?);
-    for rule in shown()?.transition(target) {
+    for rule in in_listed_order(shown()?.transition(target), rules) {
         let file = if rule.allow {
             "devices.allow"
         } else {
@@ -132,6 +134,22 @@ fn write_v1(dir: &Dir, target: &Policy) -> Result<()> {
     Ok(())
 }
 
+/// The writes in the order of the rules they come from: the runtime-spec asks for it, and the kernel shows it. First the new
+/// default and what no rule allows any more.
+fn in_listed_order(mut writes: Vec<DeviceRule>, rules: &[&DeviceRule]) -> Vec<DeviceRule> {
+    let place = |write: &DeviceRule| {
+        rules.iter().position(|rule| {
+            rule.allow == write.allow
+                && (rule.kind == write.kind || rule.kind == DeviceKind::All)
+                && (rule.major, rule.minor) == (write.major, write.minor)
+        })
+    };
+    // The reset is the first of the writes, and the sort is stable.
+    let resets = usize::from(writes.first().is_some_and(|w| w.kind == DeviceKind::All));
+    writes[resets..].sort_by_key(place);
+    writes
+}
+
 /// In a user namespace device rules can not be changed, and need not be: devices can not be made or opened there
 /// beyond what the outside allows.
 fn tolerate_user_namespace(result: Result<()>) -> Result<()> {
@@ -145,4 +163,43 @@ fn tolerate_user_namespace(result: Result<()>) -> Result<()> {
 fn in_user_namespace() -> bool {
     std::fs::read_to_string("/proc/self/uid_map")
         .is_ok_and(|map| map.split_ascii_whitespace().ne(["0", "0", "4294967295"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_follow_the_order_of_the_rules() {
+        let rules = rules::tests::rules(&[
+            "deny a *:* rwm",
+            "allow c 10:229 rwm",
+            "allow b 8:20 rw",
+            "allow b 10:200 r",
+            "allow c *:* m",
+        ]);
+        let rules: Vec<&DeviceRule> = rules.iter().collect();
+        let target = Policy::from_rules(rules.iter().copied()).unwrap();
+        let of = |list: &str| {
+            let old = Policy::from_list(list).unwrap();
+            in_listed_order(old.transition(&target), &rules)
+                .into_iter()
+                .map(String::from)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of("a *:* rwm"),
+            [
+                "deny a *:* rwm",
+                "allow c 10:229 rwm",
+                "allow b 8:20 rw",
+                "allow b 10:200 r",
+                "allow c *:* m",
+            ]
+        );
+        assert_eq!(
+            of("c 10:229 rwm\nc 1:3 rwm\nc *:* m\n"),
+            ["deny c 1:3 rwm", "allow b 8:20 rw", "allow b 10:200 r"]
+        );
+    }
 }
