@@ -7,6 +7,7 @@ a minute with mmdebstrap and is kept under RUNDLET_CACHE (default /var/tmp/rundl
 import fcntl
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -96,6 +97,29 @@ def debian_tar():
             if os.path.exists(part):
                 os.unlink(part)
     return path
+
+
+def debian_with_files_tar(path):
+    """The Debian image with the files that the cases look for, which the busybox image has too."""
+    # docker refuses a tar that names a file twice.
+    replaced = {"./" + name for name, *_ in FILES}
+    with tarfile.open(debian_tar()) as base, tarfile.open(path, "w") as tar:
+        for entry in base:
+            if entry.name not in replaced:
+                tar.addfile(entry, base.extractfile(entry) if entry.isreg() else None)
+
+        def add(name, mode, uid, kind, data=b"", link=""):
+            entry = tarfile.TarInfo("./" + re.sub("^bin/", "usr/bin/", name))
+            entry.mode, entry.uid, entry.gid, entry.type, entry.linkname, entry.size = mode, uid, uid, kind, link, len(data)
+            tar.addfile(entry, io.BytesIO(data))
+        for name, mode, uid in FOLDERS:
+            if name not in ("bin", "sbin", "etc", "root", "tmp", "var", "srv", "home"):
+                add(name, mode, uid, tarfile.DIRTYPE)
+        for name, mode, uid, content in FILES:
+            add(name, mode, uid, tarfile.REGTYPE, content.encode("latin-1"))
+        for name, target in LINKS:
+            if name != "sbin":
+                add(name, 0o777, 0, tarfile.SYMTYPE, link=target)
 
 
 if __name__ == "__main__":
