@@ -143,9 +143,10 @@ impl Ready {
             placement::set_oom_score(pid, score, "process.oomScoreAdj")?;
         }
         placement::raise_rlimits(pid, &self.plan.process.rlimits)?;
-        self.end.send(ToInit::Placed(pid.as_raw()))?;
-        // Meanwhile the init mounts; the limits stand before a hook or the user's program runs.
-        self.cgroup()?.apply(&self.plan.resources)
+        // Before the init goes on: on v1 the device rules are written one by one, and between the first, which denies all,
+        // and the one that allows it again, the init could open no ptmx.
+        self.cgroup()?.apply(&self.plan.resources)?;
+        self.end.send(ToInit::Placed(pid.as_raw()))
     }
 
     /// The stage has cloned the init as its sibling, so it is this process's child; the stage itself ends.
