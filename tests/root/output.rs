@@ -145,7 +145,7 @@ fn list_in_an_unknown_format(cx: &Cx) {
 }
 
 fn ps_as_json(cx: &Cx) {
-    let bundle = cx.script("sleep 1000 & touch /mnt/ready; wait");
+    let bundle = cx.script("sleep 1000 & : >/mnt/ready; wait");
     let container = cx.start(&bundle);
     crate::support::eventually("the child runs", 5, || {
         bundle.rootfs().join("mnt/ready").exists()

@@ -90,7 +90,7 @@ fn kill_of_a_created_container(cx: &Cx) {
 }
 
 fn kill_all_without_pid_namespace(cx: &Cx) {
-    let mut bundle = cx.script("sleep 1000 & sleep 1000 & touch /mnt/ready; wait");
+    let mut bundle = cx.script("sleep 1000 & sleep 1000 & : >/mnt/ready; wait");
     bundle.without_namespace("pid");
     let container = cx.start(&bundle);
     eventually("the children run", 5, || {
