@@ -6,6 +6,8 @@
 
 mod create;
 mod delete;
+mod duration;
+mod events;
 mod exec;
 mod features;
 mod globals;
@@ -123,6 +125,13 @@ static VERBS: [Verb; 18] = [
         "list the processes in a container"
     ),
     verb!(
+        "events",
+        events::run(EventsArgs),
+        Words::Exactly(1),
+        "<container-id>",
+        "print statistics and OOM kills of a container"
+    ),
+    verb!(
         "kill",
         kill::run(KillArgs),
         Words::IdThen(1, 2),
@@ -167,13 +176,6 @@ static VERBS: [Verb; 18] = [
     verb!(
         "update",
         unsupported::update(UnsupportedArgs),
-        Words::Any,
-        "",
-        "not supported by this version"
-    ),
-    verb!(
-        "events",
-        unsupported::events(UnsupportedArgs),
         Words::Any,
         "",
         "not supported by this version"

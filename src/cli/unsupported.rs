@@ -21,10 +21,6 @@ pub(super) fn update(_: &Context, _: &UnsupportedArgs) -> Result<i32> {
     refuse("update")
 }
 
-pub(super) fn events(_: &Context, _: &UnsupportedArgs) -> Result<i32> {
-    refuse("events")
-}
-
 pub(super) fn checkpoint(_: &Context, _: &UnsupportedArgs) -> Result<i32> {
     refuse("checkpoint")
 }

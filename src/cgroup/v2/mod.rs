@@ -3,6 +3,7 @@
 mod convert;
 pub(crate) mod freeze;
 pub(crate) mod resources;
+mod stats;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use super::dir::{Dir, is_gone, keyed};
 use super::path::{self, SubPaths, Wanted};
 use super::procs::Deadline;
 use super::record::{GroupRecord, Places};
+use super::stats::Stats;
 use super::tree::{self, Left, Made};
 use super::write::write_all;
 use super::{Place, procs};
@@ -175,6 +177,10 @@ impl Unified {
 
     pub(crate) fn remove(&self, left: Left, until: Deadline) -> Result<()> {
         tree::remove(&Dir::mount(&self.at.mount)?, &self.at.path, left, until)
+    }
+
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        stats::read(self.live()?)
     }
 
     pub(crate) fn oom_kill_count(&self) -> Result<u64> {
