@@ -87,7 +87,7 @@ pub(crate) fn attach(dir: &Dir, pid: Pid) -> Result<()> {
     result.with_context(|| format!("error adding pid {pid} to {dir}/cgroup.procs"))
 }
 
-/// Names processes for a message: pid, command, state. D is the one that explains an unkillable container.
+/// Names processes for a message: pid, command, state. D is the one that explains an unkillable container: those first.
 pub(crate) fn describe(pids: &[i32]) -> String {
     const SHOWN: usize = 5;
     let one = |pid: &i32| match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
@@ -99,12 +99,10 @@ pub(crate) fn describe(pids: &[i32]) -> String {
         }
         Err(_) => pid.to_string(),
     };
-    let mut text = pids
-        .iter()
-        .take(SHOWN)
-        .map(one)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let mut all: Vec<String> = pids.iter().map(one).collect();
+    all.sort_by_key(|text| !text.ends_with(" state D)"));
+    all.truncate(SHOWN);
+    let mut text = all.join(", ");
     if pids.len() > SHOWN {
         text += " and ";
         text += &(pids.len() - SHOWN).to_string();

@@ -22,14 +22,17 @@
 
 mod support;
 
+mod against_runc;
 mod capabilities;
 mod cgroups;
 mod command_line;
 mod devices;
 mod errors;
+mod events;
 mod exec;
 mod exec_process;
 mod fds;
+mod freezer;
 mod hook_failures;
 mod hooks;
 mod lifecycle;
@@ -57,8 +60,11 @@ fn main() -> ExitCode {
     support::main(&[
         lifecycle::TESTS,
         signals::TESTS,
+        freezer::TESTS,
         races::TESTS,
         output::TESTS,
+        events::TESTS,
+        against_runc::TESTS,
         command_line::TESTS,
         exec::TESTS,
         exec_process::TESTS,
