@@ -207,3 +207,32 @@ fn read_again(fd: &OwnedFd) -> nix::Result<String> {
     lseek(fd, 0, Whence::SeekSet)?;
     read_all(fd)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::pipe;
+
+    use super::*;
+    use crate::cgroup::record::{Places, Record};
+
+    #[test]
+    fn a_container_without_a_cgroup_has_nothing_to_see() {
+        let record = Record {
+            places: Places::None,
+            made: true,
+        };
+        let cgroup = Cgroup::open(&record).unwrap();
+        let (reader, _writer) = pipe().unwrap();
+        let error = cgroup.watch(reader.as_fd()).unwrap_err().to_string();
+        assert!(error.contains("no cgroup"), "{error}");
+        let error = cgroup.stats().unwrap_err().to_string();
+        assert!(error.contains("no cgroup"), "{error}");
+    }
+
+    #[test]
+    fn kills_are_counted_by_their_own_line() {
+        let text = "low 0\nhigh 0\nmax 31\noom 2\noom_kill 1\noom_group_kill 5\n";
+        assert_eq!(kills(text), 1);
+        assert_eq!(kills("oom_kill_disable 0\nunder_oom 0\n"), 0);
+    }
+}
