@@ -6,6 +6,8 @@
 
 mod create;
 mod delete;
+#[cfg(test)]
+mod docs;
 mod duration;
 mod events;
 mod exec;
