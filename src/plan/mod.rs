@@ -14,6 +14,7 @@ pub(crate) mod resources;
 pub(crate) mod rootfs;
 pub(crate) mod seccomp;
 pub(crate) mod state;
+pub(crate) mod update;
 
 use std::path::{Path, PathBuf};
 

@@ -22,9 +22,11 @@
 
 mod support;
 
+mod beside_runc;
 mod capabilities;
 mod cgroups;
 mod command_line;
+mod conversions;
 mod devices;
 mod errors;
 mod exec;
@@ -46,6 +48,9 @@ mod seccomp;
 mod signals;
 mod sysctl;
 mod tty;
+mod update;
+mod update_devices;
+mod update_safety;
 mod user_namespace;
 mod v2_groups;
 mod v2_io;
@@ -78,6 +83,10 @@ fn main() -> ExitCode {
         overlay::TESTS,
         cgroups::TESTS,
         limits::TESTS,
+        update::TESTS,
+        update_safety::TESTS,
+        update_devices::TESTS,
+        conversions::TESTS,
         v2_limits::TESTS,
         v2_io::TESTS,
         v2_groups::TESTS,

@@ -18,6 +18,7 @@ use super::path::{self, SubPaths, Wanted};
 use super::procs::Deadline;
 use super::record::{GroupRecord, Places};
 use super::tree::{self, Left, Made};
+use super::undo::Undo;
 use super::write::write_all;
 use super::{Place, procs};
 use crate::plan::resources::{Memory, Resources};
@@ -113,6 +114,17 @@ impl Unified {
         check_memory_usage(dir, &r.memory)?;
         write_all(dir, &list)?;
         write_all(dir, &unified)
+    }
+
+    /// Notes what `apply_limits` will change, and enables what it will need.
+    pub(crate) fn save<'a>(&'a self, r: &Resources, undo: &mut Undo<'a>) -> Result<()> {
+        let dir = self.live()?;
+        let list = resources::writes(r)?;
+        let needed = resources::controllers(r);
+        enable(&Dir::mount(&self.at.mount)?, &self.at.path, &needed)?;
+        undo.save(dir, &list);
+        undo.save(dir, &resources::unified(r));
+        Ok(())
     }
 
     pub(crate) fn apply_devices(&self, r: &Resources) -> Result<()> {
@@ -279,7 +291,7 @@ fn words(text: &str) -> BTreeSet<String> {
 
 /// memory.max below what is in use would start the OOM killer instead of failing; who asks to be told, is.
 fn check_memory_usage(dir: &Dir, memory: &Memory) -> Result<()> {
-    if !memory.check_before_update {
+    if memory.check_before_update != Some(true) {
         return Ok(());
     }
     let Some(usage) = dir
