@@ -15,6 +15,7 @@ use super::{Container, Live, delete, placement, status};
 use crate::cgroup::Cgroup;
 use crate::fs::atomic;
 use crate::plan::Plan;
+use crate::plan::delegation::Delegation;
 use crate::plan::namespaces::Kind;
 use crate::plan::resources::Resources;
 use crate::proto::{FromInit, RuntimeEnd, ToInit};
@@ -44,13 +45,17 @@ impl Creating {
     }
 
     /// Makes the cgroup that was planned, and records that it is ours.
-    pub(super) fn make_cgroup(&mut self, resources: &Resources) -> Result<&Cgroup> {
+    pub(super) fn make_cgroup(
+        &mut self,
+        resources: &Resources,
+        delegation: &Delegation,
+    ) -> Result<&Cgroup> {
         let cgroup = self.cgroup.as_mut().context("no cgroup was planned")?;
         let record = self
             .record
             .as_mut()
             .context("the container has no record")?;
-        cgroup.make(resources)?;
+        cgroup.make(resources, delegation)?;
         record.cgroup = cgroup.to_record();
         self.slot.write_cgroup(&record.cgroup)?;
         Ok(cgroup)
@@ -136,6 +141,7 @@ impl Ready {
             self.adopt_init(pid)?;
         }
         let (pid, _) = self.init()?;
+        self.cgroup()?.delegate(pid, &self.plan.delegation)?;
         if self.plan.namespaces.makes(Kind::User) {
             placement::write_id_maps(pid, &self.plan.namespaces)?;
         }

@@ -65,6 +65,7 @@ impl Legacy {
                 controllers: h.controllers.clone(),
                 mount: h.mount.clone(),
                 path,
+                delegated: None,
             };
             Group { at, dir: None }
         };
