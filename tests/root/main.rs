@@ -25,6 +25,7 @@ mod support;
 mod capabilities;
 mod cgroups;
 mod command_line;
+mod delegation;
 mod devices;
 mod errors;
 mod exec;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         v2_limits::TESTS,
         v2_io::TESTS,
         v2_groups::TESTS,
+        delegation::TESTS,
         fds::TESTS,
         errors::TESTS,
     ])
