@@ -22,6 +22,9 @@ use crate::proto::{FromInit, RuntimeEnd, ToInit};
 use crate::sys::pidfd;
 use crate::{hooks, log};
 
+/// Measured by `conformance/memory/minimum.py`: the most that any shape of container needed on v1 or v2, rounded up.
+const START_NEEDS: u32 = 160;
+
 /// A container being made. Dropped before `committed` it leaves nothing behind.
 pub(super) struct Creating {
     pub(super) slot: Slot,
@@ -188,9 +191,11 @@ impl Ready {
             .and_then(|cgroup| cgroup.oom_kill_count().ok())
             .unwrap_or(0);
         if killed > 0 {
+            let limit = self.plan.resources.memory.limit;
+            let limit = limit.map_or_else(String::new, |limit| format!(" of {limit} bytes"));
             return anyhow!(
-                "container init was OOM-killed before the program was started ({how}): \
-                 linux.resources.memory.limit is too low"
+                "container init was OOM-killed before the program was started ({how}): linux.resources.memory.limit{limit} \
+                 is too low: the runtime needs up to {START_NEEDS} KiB of it to start a small program"
             );
         }
         // Loaded early, it stands in the way of the init itself, even of its last words.
