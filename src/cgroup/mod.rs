@@ -240,6 +240,14 @@ impl Cgroup {
         }
     }
 
+    /// Lets processes die that were sent SIGKILL, whoever has frozen them. On v2 they do so anyway.
+    pub(crate) fn let_die(&self) -> Result<()> {
+        match &self.kind {
+            Kind::V1(c) => c.thaw_all(),
+            Kind::V2(_) | Kind::None => Ok(()),
+        }
+    }
+
     /// Whether `freeze` was asked for; false when the cgroup is gone.
     pub(crate) fn is_frozen(&self) -> Result<bool> {
         match &self.kind {

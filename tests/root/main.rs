@@ -23,6 +23,7 @@
 mod support;
 
 mod capabilities;
+mod cgroup_edges;
 mod cgroups;
 mod command_line;
 mod delegation;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         seccomp::TESTS,
         overlay::TESTS,
         cgroups::TESTS,
+        cgroup_edges::TESTS,
         limits::TESTS,
         v2_limits::TESTS,
         v2_io::TESTS,

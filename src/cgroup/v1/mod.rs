@@ -192,6 +192,11 @@ impl Legacy {
         freezer::thaw(self.freezer()?)
     }
 
+    /// Thaws what the container has frozen below its cgroup, too: SIGKILL does not reach a frozen process here.
+    pub(crate) fn thaw_all(&self) -> Result<()> {
+        self.of("freezer").map_or(Ok(()), freezer::thaw_all)
+    }
+
     pub(crate) fn is_frozen(&self) -> Result<bool> {
         self.of("freezer").map_or(Ok(false), freezer::is_frozen)
     }

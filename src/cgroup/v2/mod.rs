@@ -293,7 +293,8 @@ fn check_type(root: &Dir, dir: &Dir, path: &str, needed: &[(String, String)]) ->
     }
     if let Some((controller, field)) = needed.iter().find(|(c, _)| resources::is_domain_only(c)) {
         bail!(
-            "{field}: {controller} controller: cgroup `{dir}` is in {kind} mode, which it can not limit"
+            "{field}: {controller} controller: can not limit cgroup `{dir}`, which is in {kind} mode (`{dir}/cgroup.type`): \
+             a cgroup above it has processes or threaded cgroups of its own"
         );
     }
     if kind == "domain invalid" {
