@@ -24,9 +24,11 @@ mod support;
 
 mod beside_runc;
 mod capabilities;
+mod cgroup_edges;
 mod cgroups;
 mod command_line;
 mod conversions;
+mod delegation;
 mod devices;
 mod errors;
 mod exec;
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         seccomp::TESTS,
         overlay::TESTS,
         cgroups::TESTS,
+        cgroup_edges::TESTS,
         limits::TESTS,
         update::TESTS,
         update_safety::TESTS,
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         v2_limits::TESTS,
         v2_io::TESTS,
         v2_groups::TESTS,
+        delegation::TESTS,
         fds::TESTS,
         errors::TESTS,
     ])
