@@ -4,6 +4,7 @@
 pub(crate) mod create;
 pub(crate) mod creating;
 pub(crate) mod delete;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod foreground;
 pub(crate) mod kill;

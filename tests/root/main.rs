@@ -23,6 +23,7 @@
 mod support;
 
 mod beside_runc;
+mod against_runc;
 mod capabilities;
 mod cgroup_edges;
 mod cgroups;
@@ -31,9 +32,11 @@ mod conversions;
 mod delegation;
 mod devices;
 mod errors;
+mod events;
 mod exec;
 mod exec_process;
 mod fds;
+mod freezer;
 mod hook_failures;
 mod hooks;
 mod lifecycle;
@@ -64,8 +67,11 @@ fn main() -> ExitCode {
     support::main(&[
         lifecycle::TESTS,
         signals::TESTS,
+        freezer::TESTS,
         races::TESTS,
         output::TESTS,
+        events::TESTS,
+        against_runc::TESTS,
         command_line::TESTS,
         exec::TESTS,
         exec_process::TESTS,
