@@ -128,7 +128,7 @@ static FEATURES: Features = Features {
         selinux: Enabled { enabled: true },
         intel_rdt: Enabled { enabled: false },
         mount_extensions: MountExtensions {
-            idmap: Enabled { enabled: false },
+            idmap: Enabled { enabled: true },
         },
         net_devices: Enabled { enabled: false },
     },
@@ -148,6 +148,7 @@ const MOUNT_OPTIONS: List = &[
     "diratime",
     "dirsync",
     "exec",
+    "idmap",
     "lazytime",
     "loud",
     "mand",
@@ -169,6 +170,7 @@ const MOUNT_OPTIONS: List = &[
     "relatime",
     "remount",
     "rexec",
+    "ridmap",
     "rnoatime",
     "rnodev",
     "rnodiratime",
@@ -252,7 +254,7 @@ mod tests {
     fn the_document_is_the_specifications_and_lists_are_sorted_where_they_are_sets() {
         let value: serde_json::Value = serde_json::from_str(&document().unwrap()).unwrap();
         assert_eq!(value["ociVersionMin"], "1.0.0");
-        assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], false);
+        assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], true);
         assert_eq!(
             value["linux"]["seccomp"]["knownFlags"]
                 .as_array()

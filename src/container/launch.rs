@@ -136,9 +136,14 @@ impl<'a> Launch<'a> {
         };
         let joins = placement::open_namespaces(namespaces)?;
         let (pid_namespace, joins) = placement::split_pid(namespaces, joins, stage);
+        let joined_user = joins
+            .iter()
+            .find(|(place, _)| namespaces.join[*place].kind == Kind::User)
+            .map(|(_, fd)| fd.as_fd());
+        let sources = Sources::open(&self.plan.rootfs, joined_user)?;
         let part = ContainerPart {
             plan: &self.plan,
-            sources: Sources::open(&self.plan.rootfs)?,
+            sources,
             cgroup: cgroup.mount_info(),
             joins,
             late,

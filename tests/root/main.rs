@@ -32,6 +32,7 @@ mod exec_process;
 mod fds;
 mod hook_failures;
 mod hooks;
+mod idmap;
 mod lifecycle;
 mod limits;
 mod masks;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         user_namespace::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
+        idmap::TESTS,
         devices::TESTS,
         masks::TESTS,
         sysctl::TESTS,
