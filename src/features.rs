@@ -4,10 +4,9 @@
 
 use serde::Serialize;
 
+pub(crate) use crate::plan::state::SPEC_VERSION;
 use crate::seccomp;
 
-/// The newest runtime-spec whose fields are all known (applied or refused by name).
-pub(crate) const SPEC_VERSION: &str = "1.3.0";
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The commit this binary was built from, `unknown` outside of a repository.
 pub(crate) const COMMIT: &str = match option_env!("RUNDLET_COMMIT") {

@@ -92,12 +92,6 @@ impl<'a> Launch<'a> {
                 ));
             }
         }
-        if let Some(profile) = &plan.seccomp {
-            ensure!(
-                !profile.notifies(),
-                "linux.seccomp: SCMP_ACT_NOTIFY is not supported by this version of rundlet"
-            );
-        }
         let filter = plan.seccomp.as_ref().map(seccomp::compile).transpose()?;
         Ok(Launch {
             context,
@@ -205,6 +199,10 @@ impl<'a> Launch<'a> {
             namespaces: plan.namespaces.own(),
             process: plan.process.clone(),
             has_filter: self.filter.is_some(),
+            listener: plan
+                .seccomp
+                .as_ref()
+                .and_then(|profile| profile.listener.clone()),
             hooks: plan.hooks.clone(),
             resources: plan.resources.clone(),
             new_keyring: plan.new_keyring,

@@ -44,6 +44,7 @@ mod overlay;
 mod process;
 mod races;
 mod seccomp;
+mod seccomp_notify;
 mod signals;
 mod sysctl;
 mod tty;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         hooks::TESTS,
         hook_failures::TESTS,
         seccomp::TESTS,
+        seccomp_notify::TESTS,
         overlay::TESTS,
         cgroups::TESTS,
         limits::TESTS,
