@@ -13,6 +13,8 @@ mod tables;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod differential_archs;
+#[cfg(test)]
 mod emulator;
 #[cfg(test)]
 mod kernel;
