@@ -39,6 +39,7 @@ mod fds;
 mod freezer;
 mod hook_failures;
 mod hooks;
+mod idmap;
 mod lifecycle;
 mod limits;
 mod masks;
@@ -50,6 +51,7 @@ mod overlay;
 mod process;
 mod races;
 mod seccomp;
+mod seccomp_notify;
 mod signals;
 mod sysctl;
 mod tty;
@@ -82,12 +84,14 @@ fn main() -> ExitCode {
         user_namespace::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
+        idmap::TESTS,
         devices::TESTS,
         masks::TESTS,
         sysctl::TESTS,
         hooks::TESTS,
         hook_failures::TESTS,
         seccomp::TESTS,
+        seccomp_notify::TESTS,
         overlay::TESTS,
         cgroups::TESTS,
         cgroup_edges::TESTS,
