@@ -133,7 +133,11 @@ pub(super) fn details(name: &str) -> &'static str {
              An existing config.json is not overwritten."
         }
         "features" => "The document is that of features.md in the runtime specification.",
-        "update" | "checkpoint" | "restore" => {
+        "update" => {
+            "What is not named stays as it is. Device rules can be given in the file only, where they replace all\n\
+             earlier ones.\n\n    # echo '{\"memory\": {\"limit\": 67108864}}' | rundlet update -r - web"
+        }
+        "checkpoint" | "restore" => {
             "This verb of runc is not supported by this version of rundlet: it always fails."
         }
         _ => "",
