@@ -149,6 +149,7 @@ impl Tenant {
         preserved: u32,
         console: Console,
     ) -> Result<Tenant> {
+        placement::keep_children_for_wait()?;
         let record = &live.container.record;
         let filter = record.has_filter.then(|| read_filter(live)).transpose()?;
         let mut cgroup = live.container.cgroup()?.for_exec(&options.cgroups)?;

@@ -106,6 +106,7 @@ impl<'a> Launch<'a> {
 
     /// Makes the container up to the point where its init is ready.
     pub(super) fn start(mut self, gate: Gate, console: Console) -> Result<Ready> {
+        placement::keep_children_for_wait()?;
         let mut creating = self.reserve()?;
         let gate = (gate == Gate::Fifo)
             .then(|| make_gate(&creating.slot))

@@ -38,6 +38,11 @@ pub(super) fn preserve_descriptors(asked: u32) -> Result<u32> {
     Ok(count)
 }
 
+/// Before the first clone. Inherited as ignored, SIGCHLD would make the kernel reap children before they are waited for.
+pub(super) fn keep_children_for_wait() -> Result<()> {
+    sys::process::default_signal(libc::SIGCHLD).context("reset SIGCHLD")
+}
+
 /// LISTEN_FDS and LISTEN_PID as the container's init is to see them (sd_listen_fds(3)).
 pub(super) fn listen_environment() -> Vec<String> {
     match sd_notify::listen_fds() {

@@ -28,6 +28,7 @@ tests! {
     host other_than_binds_are_refused = "runc 1.1.5 has no id-mapped mounts";
     host wrong_mappings_are_refused = "runc 1.1.5 has no id-mapped mounts";
     host a_file_system_that_cannot_is_named = "runc 1.1.5 has no id-mapped mounts";
+    host a_caller_that_ignores_its_children = "runc 1.1.5 has no id-mapped mounts";
     host overlay_in_a_user_namespace = "an option of rundlet";
 }
 
@@ -356,6 +357,32 @@ fn a_file_system_that_cannot_is_named(cx: &Cx) {
         "mounts[7]: source `/proc/sys`: map the ids of this `proc` mount",
     );
     says(cx, &error, "invalid argument");
+}
+
+/// The kernel then reaps at once whatever the runtime clones: the maker of the mapping, the stage of exec.
+fn a_caller_that_ignores_its_children(cx: &Cx) {
+    let dir = source(cx, "volume");
+    let mut bundle = volume_bundle(cx, "c");
+    bundle.user_namespace();
+    bundle.bind(&dir, "/v", &["idmap"]);
+    bundle.write();
+    // Not sh: dash keeps SIGCHLD to itself.
+    let ignoring = |args: &str| {
+        let (runtime, root) = (cx.runtime.display(), cx.root());
+        let root = root.display();
+        cx.host(&format!(
+            "bash -c \"trap '' CHLD; exec {runtime} --root {root} {args}\""
+        ))
+        .ok();
+    };
+    let (path, id) = (bundle.path.display(), &bundle.id);
+    ignoring(&format!("create --bundle {path} {id}"));
+    let container = cx.container(&bundle.id);
+    container.call("start").ok();
+    ignoring(&format!("exec -d {id} touch /v/made"));
+    crate::support::eventually("the file is made", 10, || dir.join("made").exists());
+    assert_eq!(owner(&dir.join("made")), (0, 0));
+    container.end();
 }
 
 fn overlay_in_a_user_namespace(cx: &Cx) {
