@@ -217,7 +217,7 @@ t_user_namespace() {
 }
 
 t_init() {
-    has "$(pod run --rm --init busybox cat /proc/1/comm)" catatonit
+    is "$(pod run --rm --init busybox cat /proc/1/comm)" podman-init
 }
 
 t_build() {
