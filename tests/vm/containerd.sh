@@ -18,10 +18,12 @@ enter() { :; }
 
 # run_container ID FLAGS... COMMAND...: `ctr run` with the runtime.
 run_container() {
-    local id=$1 flags=(--runc-binary "$runtime")
+    local id=$1 own=() flags=(--runc-binary "$runtime")
     shift
-    if [ "$world" = systemd ]; then flags+=(--runc-systemd-cgroup --cgroup "tests.slice:ctr:$id"); else flags+=(--cgroup "/tests-ctr/$id"); fi
-    local own=()
+    case $world in
+        systemd) flags+=(--runc-systemd-cgroup --cgroup "tests.slice:ctr:$id") ;;
+        *) flags+=(--cgroup "/tests-ctr/$id") ;;
+    esac
     while [[ ${1:-} == -* ]]; do own+=("$1"); shift; done
     ctr run "${flags[@]}" "${own[@]}" $image "$id" "$@"
 }
@@ -106,7 +108,7 @@ t_terminal() {
 
 t_flags() {
     has "$(run_container one --rm --seccomp grep ^Seccomp: /proc/self/status)" 2
-    has "$(run_container two --rm --privileged grep ^CapEff /proc/self/status)" "$(sed -n 's/^CapEff:\s*//p' /proc/self/status)"
+    has "$(run_container two --rm --privileged grep ^CapEff /proc/self/status)" "$own_capabilities"
     has "$(fails run_container three --rm --read-only touch /x)" 'Read-only file system'
     has "$(run_container four --rm --env=A=b --cwd=/tmp sh -c 'echo $A $PWD')" 'b /tmp'
     echo host >file

@@ -55,7 +55,8 @@ t_run() {
 }
 
 t_limits() {
-    is "$(inner docker run --rm --memory 32m --pids-limit 20 busybox sh -c 'cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max')" $'33554432\n20'
+    is "$(inner docker run --rm --memory 32m --pids-limit 20 busybox sh -c 'cd /sys/fs/cgroup; cat memory.max pids.max')" \
+        $'33554432\n20'
 }
 
 t_life() {

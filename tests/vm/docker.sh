@@ -168,7 +168,7 @@ t_exec() {
     has "$(fails docker exec "$id" no-such-program)" 'executable file not found'
     docker exec -d "$id" sh -c 'echo later >/tmp/later'
     eventually docker exec "$id" test -s /tmp/later
-    has "$(docker exec --privileged "$id" grep CapEff /proc/self/status)" "$(sed -n 's/^CapEff:\s*//p' /proc/self/status)"
+    has "$(docker exec --privileged "$id" grep CapEff /proc/self/status)" "$own_capabilities"
     has "$(docker top "$id")" 'trap "exit 0" TERM'
 }
 
@@ -185,8 +185,8 @@ t_terminal() {
     local id
     id=$(sleeper -t)
     has "$(docker exec -t "$id" tty)" /dev/pts/1
-    # `script` gives docker a terminal of its own, of a size that has to arrive.
-    has "$(script -qec "stty rows 33 cols 77; docker run --rm -it busybox sh -c 'for i in 1 2 3 4 5 6 7 8 9; do stty size; sleep 0.2; done'" /dev/null </dev/null)" '33 77'
+    # `script` gives docker a terminal of its own, whose size has to arrive.
+    script -qec "stty rows 33 cols 77; docker run --rm -it busybox sh -c '$wait_for_size'" /dev/null </dev/null
 }
 
 t_pause() {
@@ -279,7 +279,7 @@ t_security() {
 }
 
 t_privileged() {
-    is "$(docker run --rm --privileged busybox sed -n 's/^CapEff:\s*//p' /proc/self/status)" "$(sed -n 's/^CapEff:\s*//p' /proc/self/status)"
+    is "$(docker run --rm --privileged busybox sed -n 's/^CapEff:\s*//p' /proc/self/status)" "$own_capabilities"
     docker run --rm --privileged busybox sh -c 'mount -t tmpfs t /tmp && mkdir /sys/fs/cgroup/x && rmdir /sys/fs/cgroup/x'
 }
 
@@ -301,8 +301,7 @@ t_health() {
 }
 
 t_build() {
-    mkdir -p build
-    printf 'FROM busybox\nRUN echo built >/made && mkdir /d\nWORKDIR /d\nUSER 5\nCMD ["sh", "-c", "cat /made; pwd; id -u"]\n' >build/Dockerfile
+    build_context build
     docker build -q -t "built-$world" build >/dev/null
     is "$(docker run --rm "built-$world")" $'built\n/d\n5'
 }
@@ -337,7 +336,7 @@ t_nothing_is_left() {
     is "$(docker ps -aq)" ''
     gone() {
         left=$(ls /run/docker/runtime-runc/moby 2>/dev/null
-            find /sys/fs/cgroup/docker /sys/fs/cgroup/tests* /sys/fs/cgroup/system.slice -mindepth 1 -type d 2>/dev/null | grep -E '/docker[-/].*[0-9a-f]{64}|/tests.*[0-9a-f]{64}' || true
+            find /sys/fs/cgroup -type d | grep -E '(docker|tests).*[0-9a-f]{64}' || true
             systemctl list-units --all --no-legend 'docker-*.scope')
         echo "$left"
         [ -z "$left" ]

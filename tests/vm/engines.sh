@@ -7,6 +7,21 @@ busybox_tar() {
     tar -C "$work/bundle/rootfs" -cf "$1" .
 }
 
+# build_context DIR: a Dockerfile whose image prints `built`, /d and 5.
+build_context() {
+    mkdir -p "$1"
+    cat >"$1/Dockerfile" <<'FILE'
+FROM busybox
+RUN echo built >/made && mkdir /d
+WORKDIR /d
+USER 5
+CMD ["sh", "-c", "cat /made; pwd; id -u"]
+FILE
+}
+
+# For a shell of busybox whose terminal is to get that size.
+wait_for_size='until [ "$(stty size)" = "33 77" ]; do sleep 0.1; done'
+
 # start_docker DRIVER: dockerd with that cgroup driver, and with the runtime for every container.
 start_docker() {
     stop_docker

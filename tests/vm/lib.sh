@@ -58,6 +58,9 @@ rundlet_is_tested() { [[ $runtime_name == rundlet* ]]; }
 # The directory of a process's cgroup.
 cgroup_of() { echo "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$1/cgroup")"; }
 
+# As /proc has them.
+own_capabilities=$(sed -n 's/^CapEff:\s*//p' /proc/self/status)
+
 # For a shell of busybox: `tail` keeps what has no newline.
 eat_memory='tail -c 300m /dev/zero >/dev/null'
 

@@ -117,7 +117,9 @@ t_exec() {
 
 t_terminal() {
     has "$(pod run --rm -t busybox sh -c 'tty; test -t 0 && test -t 1 && echo terminal')" terminal
-    has "$(script -qec "stty rows 33 cols 77; podman --runtime $runtime --cgroup-manager $world run --rm -it busybox sh -c 'for i in 1 2 3 4 5 6 7 8 9; do stty size; sleep 0.2; done'" /dev/null </dev/null)" '33 77'
+    # `script` gives podman a terminal of its own, whose size has to arrive.
+    script -qec "stty rows 33 cols 77
+        podman --runtime $runtime --cgroup-manager $world run --rm -it busybox sh -c '$wait_for_size'" /dev/null </dev/null
 }
 
 t_pause() {
@@ -221,8 +223,7 @@ t_init() {
 }
 
 t_build() {
-    mkdir -p build
-    printf 'FROM busybox\nRUN echo built >/made && mkdir /d\nWORKDIR /d\nUSER 5\nCMD ["sh", "-c", "cat /made; pwd; id -u"]\n' >build/Dockerfile
+    build_context build
     podman --cgroup-manager "$world" build --runtime "$runtime" --pull=never -q -t "built-$world" build >/dev/null
     is "$(pod run --rm "built-$world")" $'built\n/d\n5'
 }
@@ -258,7 +259,8 @@ t_systemd_inside() {
         is "$(state_of "$id" .State.Status)" running
         sleep 0.5
     done
-    is "$(pod exec "$id" systemd-run --quiet --wait --pipe -p MemoryMax=64M sh -c 'cat /sys/fs/cgroup/$(sed s,^0::/,, /proc/self/cgroup)/memory.max')" 67108864
+    is "$(pod exec "$id" systemd-run --quiet --wait --pipe -p MemoryMax=64M \
+        sh -c 'cat "/sys/fs/cgroup$(sed s/^0::// /proc/self/cgroup)/memory.max"')" 67108864
     has "$(pod exec "$id" cat /proc/1/cgroup)" init.scope
     is "$(pod exec "$id" cat /sys/fs/cgroup/memory.max)" 536870912
     pod stop -t 60 "$id" >/dev/null || code=$?
@@ -280,7 +282,7 @@ t_nothing_is_left() {
     local left
     is "$(pod ps -aq)" ''
     gone() {
-        left=$(find /sys/fs/cgroup/libpod_parent /sys/fs/cgroup/machine.slice -mindepth 1 -type d 2>/dev/null | grep -E '[0-9a-f]{64}' || true
+        left=$(find /sys/fs/cgroup -type d | grep -E 'libpod.*[0-9a-f]{64}' || true
             systemctl list-units --all --no-legend 'libpod-*.scope' | grep -v conmon || true)
         echo "$left"
         [ -z "$left" ]

@@ -90,6 +90,8 @@ answers() {
 up() {
     local begin try
     ! running >/dev/null || die "a guest of the name $name is up already"
+    unshare --net --mount --pid --fork true ||
+        die "no guest can run here: it needs root that may make mount, pid and network namespaces"
     build
     for ((try = 1; try <= tries; try++)); do
         forget_run
