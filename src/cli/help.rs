@@ -99,7 +99,7 @@ pub(super) fn usage(verb: Option<&'static Verb>) -> String {
     }
 }
 
-fn details(name: &str) -> &'static str {
+pub(super) fn details(name: &str) -> &'static str {
     match name {
         "create" => {
             "The bundle's config.json says what the container is. Its process is set up and then waits\n\
@@ -129,7 +129,11 @@ fn details(name: &str) -> &'static str {
              An existing config.json is not overwritten."
         }
         "features" => "The document is that of features.md in the runtime specification.",
-        "update" | "events" | "checkpoint" | "restore" => {
+        "update" => {
+            "What is not named stays as it is. Device rules can be given in the file only, where they replace all\n\
+             earlier ones.\n\n    # echo '{\"memory\": {\"limit\": 67108864}}' | rundlet update -r - web"
+        }
+        "events" | "checkpoint" | "restore" => {
             "This verb of runc is not supported by this version of rundlet: it always fails."
         }
         _ => "",

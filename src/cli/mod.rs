@@ -6,6 +6,8 @@
 
 mod create;
 mod delete;
+#[cfg(test)]
+mod docs;
 mod exec;
 mod features;
 mod globals;
@@ -20,6 +22,7 @@ mod spec;
 mod start;
 mod state;
 mod unsupported;
+mod update;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -166,10 +169,10 @@ static VERBS: [Verb; 18] = [
     ),
     verb!(
         "update",
-        unsupported::update(UnsupportedArgs),
-        Words::Any,
-        "",
-        "not supported by this version"
+        update::run(UpdateArgs),
+        Words::Exactly(1),
+        "<container-id>",
+        "change the resource limits of a container"
     ),
     verb!(
         "events",

@@ -20,6 +20,7 @@ pub(crate) mod start;
 pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod store;
+pub(crate) mod update;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

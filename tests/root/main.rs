@@ -22,9 +22,13 @@
 
 mod support;
 
+mod beside_runc;
 mod capabilities;
+mod cgroup_edges;
 mod cgroups;
 mod command_line;
+mod conversions;
+mod delegation;
 mod devices;
 mod errors;
 mod exec;
@@ -46,6 +50,9 @@ mod seccomp;
 mod signals;
 mod sysctl;
 mod tty;
+mod update;
+mod update_devices;
+mod update_safety;
 mod user_namespace;
 mod v2_groups;
 mod v2_io;
@@ -77,10 +84,16 @@ fn main() -> ExitCode {
         seccomp::TESTS,
         overlay::TESTS,
         cgroups::TESTS,
+        cgroup_edges::TESTS,
         limits::TESTS,
+        update::TESTS,
+        update_safety::TESTS,
+        update_devices::TESTS,
+        conversions::TESTS,
         v2_limits::TESTS,
         v2_io::TESTS,
         v2_groups::TESTS,
+        delegation::TESTS,
         fds::TESTS,
         errors::TESTS,
     ])

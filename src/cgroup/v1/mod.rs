@@ -17,6 +17,7 @@ use super::path::{self, SubPaths, Wanted};
 use super::procs::{self, Deadline};
 use super::record::{GroupRecord, Places};
 use super::tree::{self, Left, Made};
+use super::undo::Undo;
 use super::write::write_all;
 use crate::plan::mounts::V1Hierarchy;
 use crate::plan::resources::Resources;
@@ -65,6 +66,7 @@ impl Legacy {
                 controllers: h.controllers.clone(),
                 mount: h.mount.clone(),
                 path,
+                delegated: None,
             };
             Group { at, dir: None }
         };
@@ -151,6 +153,34 @@ impl Legacy {
         Ok(())
     }
 
+    /// Notes what `apply_limits` will change.
+    pub(crate) fn save<'a>(&'a self, r: &Resources, undo: &mut Undo<'a>) {
+        for controller in limits::ORDER {
+            let list = match controller {
+                "memory" => memory::writes(&r.memory),
+                _ => limits::writes(controller, r),
+            };
+            if let Some(dir) = self.of(controller) {
+                undo.save(dir, &list);
+            }
+        }
+    }
+
+    /// Sets other device rules for processes that run. v1 has no one step for it: where the way to the new rules denies or
+    /// allows everything for a moment, the container stands still meanwhile.
+    pub(crate) fn change_devices(&self, r: &Resources) -> Result<()> {
+        let dir = self
+            .of("devices")
+            .with_context(|| missing("devices", "devices"))?;
+        let stop = devices::resets_v1(dir, r)? && !self.is_frozen()?;
+        let Some(freezer) = self.of("freezer").filter(|_| stop) else {
+            return devices::set_v1(dir, r);
+        };
+        freezer::freeze(freezer)?;
+        let result = devices::set_v1(dir, r);
+        result.and(freezer::thaw(freezer))
+    }
+
     pub(crate) fn apply_devices(&self, r: &Resources) -> Result<()> {
         let dir = self
             .of("devices")
@@ -189,6 +219,11 @@ impl Legacy {
 
     pub(crate) fn thaw(&self) -> Result<()> {
         freezer::thaw(self.freezer()?)
+    }
+
+    /// Thaws what the container has frozen below its cgroup, too: SIGKILL does not reach a frozen process here.
+    pub(crate) fn thaw_all(&self) -> Result<()> {
+        self.of("freezer").map_or(Ok(()), freezer::thaw_all)
     }
 
     pub(crate) fn is_frozen(&self) -> Result<bool> {
