@@ -32,6 +32,7 @@ mod errors;
 mod exec;
 mod exec_process;
 mod fds;
+mod fields;
 mod hook_failures;
 mod hooks;
 mod lifecycle;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         overlay::TESTS,
         cgroups::TESTS,
         limits::TESTS,
+        fields::TESTS,
         update::TESTS,
         update_safety::TESTS,
         update_devices::TESTS,
