@@ -79,6 +79,53 @@ impl Dir {
         })
     }
 
+    /// The parent of a cgroup that was reached by `below`: cgroups never move to another parent.
+    fn up(&self) -> nix::Result<Self> {
+        let fd = openat(self, "..", DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())?;
+        let path = self.path.parent().unwrap_or(&self.path).to_owned();
+        Ok(Self { fd, path })
+    }
+
+    /// Goes through this cgroup and all below it, `enter` on the way down and `leave(parent, name)` on the way up. A container
+    /// decides how deep its cgroups are, so neither the stack nor the number of descriptors grows with them. What vanishes
+    /// meanwhile is passed over.
+    pub(crate) fn walk(
+        &self,
+        enter: &mut dyn FnMut(&Dir) -> nix::Result<()>,
+        leave: &mut dyn FnMut(&Dir, &str) -> nix::Result<()>,
+    ) -> nix::Result<()> {
+        let children = |dir: &Dir| match dir.children() {
+            Err(errno) if is_gone(errno) => Ok(Vec::new()),
+            result => result,
+        };
+        enter(self)?;
+        let mut here = self.below("")?;
+        let mut names: Vec<String> = Vec::new();
+        let mut pending = vec![children(self)?];
+        loop {
+            let next = pending.last_mut().and_then(Vec::pop);
+            if let Some(name) = next {
+                match here.below(&name) {
+                    Ok(child) => {
+                        enter(&child)?;
+                        pending.push(children(&child)?);
+                        names.push(name);
+                        here = child;
+                    }
+                    Err(errno) if is_gone(errno) => {}
+                    Err(errno) => return Err(errno),
+                }
+            } else {
+                let Some(name) = names.pop() else {
+                    return Ok(());
+                };
+                pending.pop();
+                here = here.up()?;
+                leave(&here, &name)?;
+            }
+        }
+    }
+
     /// The cgroup of a clean path below this one, made where missing. `made` gets the paths of what was made,
     /// ancestors first; on an error too.
     pub(crate) fn make_below(&self, rel: &str, made: &mut Vec<String>) -> Result<Self> {

@@ -24,6 +24,7 @@ use anyhow::{Result, bail, ensure};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use crate::plan::delegation::{Delegation, Payload};
 use crate::plan::mounts::CgroupMounts;
 use crate::plan::resources::Resources;
 use detect::Layout;
@@ -72,7 +73,7 @@ impl Cgroup {
         resources: &Resources,
     ) -> Result<Self> {
         let mut cgroup = Self::plan(layout, cgroups_path, id, Denied::Fail)?;
-        cgroup.make(resources)?;
+        cgroup.make(resources, &Delegation::default())?;
         Ok(cgroup)
     }
 
@@ -98,10 +99,16 @@ impl Cgroup {
 
     /// Makes it, with all that must be true before a process is in it. On failure nothing that it made is left. Where
     /// the container goes without one, the record changes to say so.
-    pub(crate) fn make(&mut self, resources: &Resources) -> Result<()> {
+    pub(crate) fn make(&mut self, resources: &Resources, delegation: &Delegation) -> Result<()> {
         let result = match &mut self.kind {
+            Kind::V2(c) => c.make(resources, delegation),
+            Kind::None | Kind::V1(_) if delegation.payload == Payload::InLeaf => {
+                bail!(
+                    "annotations[\"org.rundlet.cgroup.delegate\"]: needs cgroup v2; on cgroup v1 a part of a hierarchy can not \
+                     be given to a container safely"
+                )
+            }
             Kind::None => Ok(()),
-            Kind::V2(c) => c.make(resources),
             Kind::V1(c) => c.make(resources),
         };
         let Err(error) = result else {
@@ -151,7 +158,7 @@ impl Cgroup {
     /// For CLONE_INTO_CGROUP; v1 has no such thing, there `place` is the way.
     pub(crate) fn clone_into_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.kind {
-            Kind::V2(c) => c.dir().map(AsFd::as_fd),
+            Kind::V2(c) => c.birthplace().ok().map(AsFd::as_fd),
             Kind::V1(_) | Kind::None => None,
         }
     }
@@ -162,6 +169,14 @@ impl Cgroup {
         match &self.kind {
             Kind::None | Kind::V2(_) => Ok(()),
             Kind::V1(c) => c.place(pid),
+        }
+    }
+
+    /// Gives the container what it may manage of its own cgroup; on v1 nothing ever is, as the runtime-spec asks.
+    pub(crate) fn delegate(&self, init: Pid, delegation: &Delegation) -> Result<()> {
+        match &self.kind {
+            Kind::V2(c) => c.delegate(init, delegation),
+            Kind::None | Kind::V1(_) => Ok(()),
         }
     }
 
@@ -261,6 +276,14 @@ impl Cgroup {
         }
     }
 
+    /// Lets processes die that were sent SIGKILL, whoever has frozen them. On v2 they do so anyway.
+    pub(crate) fn let_die(&self) -> Result<()> {
+        match &self.kind {
+            Kind::V1(c) => c.thaw_all(),
+            Kind::V2(_) | Kind::None => Ok(()),
+        }
+    }
+
     /// Whether `freeze` was asked for; false when the cgroup is gone.
     pub(crate) fn is_frozen(&self) -> Result<bool> {
         match &self.kind {
@@ -304,7 +327,7 @@ impl Cgroup {
     pub(crate) fn mount_info(&self) -> CgroupMounts {
         match &self.kind {
             Kind::None => CgroupMounts::Unavailable,
-            Kind::V2(c) => CgroupMounts::V2 { path: c.path() },
+            Kind::V2(c) => CgroupMounts::V2 { path: c.view() },
             Kind::V1(c) => CgroupMounts::V1 {
                 hierarchies: c.mounts(),
             },

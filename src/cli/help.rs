@@ -99,7 +99,7 @@ pub(super) fn usage(verb: Option<&'static Verb>) -> String {
     }
 }
 
-fn details(name: &str) -> &'static str {
+pub(super) fn details(name: &str) -> &'static str {
     match name {
         "create" => {
             "The bundle's config.json says what the container is. Its process is set up and then waits\n\

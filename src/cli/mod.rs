@@ -6,6 +6,8 @@
 
 mod create;
 mod delete;
+#[cfg(test)]
+mod docs;
 mod exec;
 mod features;
 mod globals;

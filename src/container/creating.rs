@@ -15,11 +15,15 @@ use super::{Container, Live, delete, placement, status};
 use crate::cgroup::Cgroup;
 use crate::fs::atomic;
 use crate::plan::Plan;
+use crate::plan::delegation::Delegation;
 use crate::plan::namespaces::Kind;
 use crate::plan::resources::Resources;
 use crate::proto::{FromInit, RuntimeEnd, ToInit};
 use crate::sys::pidfd;
 use crate::{hooks, log};
+
+/// Measured by `conformance/memory/minimum.py`: the most that any shape of container needed on v1 or v2, rounded up.
+const START_NEEDS: u32 = 160;
 
 /// A container being made. Dropped before `committed` it leaves nothing behind.
 pub(super) struct Creating {
@@ -44,13 +48,17 @@ impl Creating {
     }
 
     /// Makes the cgroup that was planned, and records that it is ours.
-    pub(super) fn make_cgroup(&mut self, resources: &Resources) -> Result<&Cgroup> {
+    pub(super) fn make_cgroup(
+        &mut self,
+        resources: &Resources,
+        delegation: &Delegation,
+    ) -> Result<&Cgroup> {
         let cgroup = self.cgroup.as_mut().context("no cgroup was planned")?;
         let record = self
             .record
             .as_mut()
             .context("the container has no record")?;
-        cgroup.make(resources)?;
+        cgroup.make(resources, delegation)?;
         record.cgroup = cgroup.to_record();
         self.slot.write_cgroup(&record.cgroup)?;
         Ok(cgroup)
@@ -136,6 +144,7 @@ impl Ready {
             self.adopt_init(pid)?;
         }
         let (pid, _) = self.init()?;
+        self.cgroup()?.delegate(pid, &self.plan.delegation)?;
         if self.plan.namespaces.makes(Kind::User) {
             placement::write_id_maps(pid, &self.plan.namespaces)?;
         }
@@ -182,9 +191,11 @@ impl Ready {
             .and_then(|cgroup| cgroup.oom_kill_count().ok())
             .unwrap_or(0);
         if killed > 0 {
+            let limit = self.plan.resources.memory.limit;
+            let limit = limit.map_or_else(String::new, |limit| format!(" of {limit} bytes"));
             return anyhow!(
-                "container init was OOM-killed before the program was started ({how}): \
-                 linux.resources.memory.limit is too low"
+                "container init was OOM-killed before the program was started ({how}): linux.resources.memory.limit{limit} \
+                 is too low: the runtime needs up to {START_NEEDS} KiB of it to start a small program"
             );
         }
         // Loaded early, it stands in the way of the init itself, even of its last words.

@@ -167,7 +167,7 @@ impl Tenant {
         });
         // The container has given its own cgroup children with controllers, as systemd in it does: no process can be put
         // there any more, so it goes where the init has gone.
-        if matches!(cloned, Err(Errno::EBUSY)) && options.cgroups.is_empty() {
+        if matches!(cloned, Err(Errno::EBUSY | Errno::EOPNOTSUPP)) && options.cgroups.is_empty() {
             cgroup = live
                 .container
                 .cgroup()?

@@ -116,7 +116,7 @@ impl<'a> Launch<'a> {
         let gate = (gate == Gate::Fifo)
             .then(|| make_gate(&creating.slot))
             .transpose()?;
-        let cgroup = creating.make_cgroup(&self.plan.resources)?;
+        let cgroup = creating.make_cgroup(&self.plan.resources, &self.plan.delegation)?;
         placement::make_overlay_directories(&self.plan.rootfs)?;
         let namespaces = &self.plan.namespaces;
         let stage = namespaces.needs_stage();

@@ -1,6 +1,7 @@
 //! config.json plus facts of the host become a [`Plan`], plain data, before anything happens: after the clone nothing parses
 //! and nothing decides. Pure but for `host`. Called by `container`.
 
+pub(crate) mod delegation;
 pub(crate) mod device_rule;
 pub(crate) mod devices;
 pub(crate) mod hooks;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use oci_spec::runtime::{LinuxPersonalityDomain, Spec};
 
+use self::delegation::Delegation;
 use self::hooks::Hooks;
 use self::namespaces::{Kind, Namespaces};
 use self::process::Process;
@@ -42,6 +44,7 @@ pub(crate) struct Plan {
     /// The execution domain as personality(2) takes it.
     pub(crate) personality: Option<i32>,
     pub(crate) cgroups_path: Option<String>,
+    pub(crate) delegation: Delegation,
     pub(crate) resources: Resources,
     pub(crate) seccomp: Option<seccomp::Profile>,
     pub(crate) hooks: Hooks,
@@ -109,6 +112,7 @@ pub(crate) fn build(spec: &Spec, id: &str, bundle: &Path, options: &Options) -> 
         sysctl: sysctls(&linux)?,
         personality: personality(&linux)?,
         cgroups_path: cgroups_path(&linux)?,
+        delegation: delegation::plan(spec, &namespaces)?,
         resources: linux
             .resources()
             .as_ref()

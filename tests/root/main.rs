@@ -24,9 +24,11 @@ mod support;
 
 mod beside_runc;
 mod capabilities;
+mod cgroup_edges;
 mod cgroups;
 mod command_line;
 mod conversions;
+mod delegation;
 mod devices;
 mod errors;
 mod exec;
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         seccomp::TESTS,
         overlay::TESTS,
         cgroups::TESTS,
+        cgroup_edges::TESTS,
         limits::TESTS,
         fields::TESTS,
         update::TESTS,
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         v2_limits::TESTS,
         v2_io::TESTS,
         v2_groups::TESTS,
+        delegation::TESTS,
         fds::TESTS,
         errors::TESTS,
     ])

@@ -66,6 +66,7 @@ impl Legacy {
                 controllers: h.controllers.clone(),
                 mount: h.mount.clone(),
                 path,
+                delegated: None,
             };
             Group { at, dir: None }
         };
@@ -218,6 +219,11 @@ impl Legacy {
 
     pub(crate) fn thaw(&self) -> Result<()> {
         freezer::thaw(self.freezer()?)
+    }
+
+    /// Thaws what the container has frozen below its cgroup, too: SIGKILL does not reach a frozen process here.
+    pub(crate) fn thaw_all(&self) -> Result<()> {
+        self.of("freezer").map_or(Ok(()), freezer::thaw_all)
     }
 
     pub(crate) fn is_frozen(&self) -> Result<bool> {
