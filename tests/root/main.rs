@@ -34,6 +34,7 @@ mod errors;
 mod exec;
 mod exec_process;
 mod fds;
+mod fields;
 mod hook_failures;
 mod hooks;
 mod lifecycle;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         cgroups::TESTS,
         cgroup_edges::TESTS,
         limits::TESTS,
+        fields::TESTS,
         update::TESTS,
         update_safety::TESTS,
         update_devices::TESTS,
