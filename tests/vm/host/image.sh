@@ -12,7 +12,7 @@ build_image() {
     local begin=$SECONDS packages root=$cache/image-root log=$cache/image-build.log
     packages=$(grep -v '^#' "$here/host/packages.list" | tr -s ' \n' ',')
     say "image: Debian $suite"
-    rm -rf "$root" "$ssh_key" "$ssh_key.pub"
+    rm -rf --one-file-system "$root" "$ssh_key" "$ssh_key.pub"
     ssh-keygen -q -t ed25519 -N '' -C rundlet -f "$ssh_key"
     again 2 install_root "$packages$extra" "$root" >"$log" 2>&1 || {
         tail -n 30 "$log" >&2
@@ -20,7 +20,7 @@ build_image() {
     }
     pack_systemd_image "$root"
     configure_root "$root"
-    nice -n 5 mke2fs -q -F -t ext4 -O ^has_journal -L rundlet -d "$root" "$image.new" "$image_size" >&2
+    mke2fs -q -F -t ext4 -O ^has_journal -L rundlet -d "$root" "$image.new" "$image_size" >&2
     rm -rf "$root"
     mv "$image.new" "$image"
     say "image: built in $((SECONDS - begin)) s"
@@ -28,8 +28,8 @@ build_image() {
 
 # Recommended packages would bring half a desktop. The clock of a build machine may be off, so dates are not checked.
 install_root() {
-    rm -rf "$2"
-    nice -n 5 mmdebstrap --quiet --mode=root --variant=minbase --format=directory --include="$1" \
+    rm -rf --one-file-system "$2"
+    mmdebstrap --quiet --mode=root --variant=minbase --format=directory --include="$1" \
         --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Retries "3"' \
         --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Check-Date "false"' \
         --dpkgopt=path-exclude='/usr/share/man/*' --dpkgopt=path-exclude='/usr/share/doc/*' \

@@ -8,7 +8,7 @@ build_kernel() {
     local begin=$SECONDS source=$cache/kernel-source package option log=$cache/kernel-build.log
     package=$(depends_on "$kernel_suite" linux-source linux-source-)
     say "kernel: $package of $kernel_suite"
-    rm -rf "$source"
+    rm -rf --one-file-system "$source"
     unpack_package "$kernel_suite" "$package" "$source"
     # Without the code of drivers that user-mode Linux cannot have; their Kconfig files are read all the same.
     tar -C "$source" --strip-components=1 -xf "$source/usr/src/$package.tar.xz" --exclude="$package/Documentation/*/*" \
@@ -21,7 +21,7 @@ build_kernel() {
     sed -i 's/^#ifdef CONFIG_SMP$/#if 1/' kernel/cgroup/cpuset.c
     export ARCH=um SUBARCH=x86_64
     {
-        make -s allnoconfig KCONFIG_ALLCONFIG="$here/host/kernel.config" && nice -n 5 make -s -j"$(nproc)" linux
+        make -s allnoconfig KCONFIG_ALLCONFIG="$here/host/kernel.config" && make -s -j"$(nproc)" linux
     } >"$log" 2>&1 || {
         tail -n 30 "$log" >&2
         die "the kernel cannot be built; all of it is in $log"
