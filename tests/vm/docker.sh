@@ -243,10 +243,10 @@ t_network() {
     docker network create "tests-$world" >/dev/null
     web=$(docker run -d --network "tests-$world" --name web -p 127.0.0.1:8080:80 busybox \
         sh -c 'mkdir /www; echo page >/www/index.html; exec httpd -f -p 80 -h /www')
-    eventually busybox wget -q -O /dev/null http://127.0.0.1:8080/
-    is "$(busybox wget -q -O - http://127.0.0.1:8080/)" page
-    is "$(docker run --rm --network "tests-$world" busybox wget -q -O - http://web/)" page
-    is "$(docker run --rm --network "container:$web" busybox wget -q -O - http://127.0.0.1/)" page
+    eventually busybox wget -T 10 -q -O /dev/null http://127.0.0.1:8080/
+    is "$(busybox wget -T 10 -q -O - http://127.0.0.1:8080/)" page
+    is "$(docker run --rm --network "tests-$world" busybox wget -T 10 -q -O - http://web/)" page
+    is "$(docker run --rm --network "container:$web" busybox wget -T 10 -q -O - http://127.0.0.1/)" page
     docker rm -f "$web" >/dev/null
     docker network rm "tests-$world" >/dev/null
 }

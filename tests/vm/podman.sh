@@ -158,7 +158,7 @@ t_pod() {
     pod run -d --pod "$pod" busybox sh -c 'mkdir /www; echo page >/www/index.html; exec httpd -f -p 80 -h /www' >/dev/null
     id=$(sleeper_of_podman --pod "$pod")
     is "$(pod exec "$id" hostname)" shared
-    eventually pod exec "$id" wget -q -O /dev/null http://127.0.0.1/
+    eventually pod exec "$id" wget -T 10 -q -O /dev/null http://127.0.0.1/
     if [ "$world" = systemd ]; then
         has "$(group_of "$id")" "libpod_pod_"
         is "$(cat "$(dirname "$(group_of "$id" | sed 's,/container$,,')")/memory.max")" 134217728
@@ -182,9 +182,9 @@ t_network() {
     pod network create "tests-$world" >/dev/null
     pod run -d --network "tests-$world" --name web -p 127.0.0.1:8081:80 busybox \
         sh -c 'mkdir /www; echo page >/www/index.html; exec httpd -f -p 80 -h /www' >/dev/null
-    eventually busybox wget -q -O /dev/null http://127.0.0.1:8081/
-    eventually pod run --rm --network "tests-$world" busybox wget -q -O - http://web/
-    is "$(pod run --rm --network container:web busybox wget -q -O - http://127.0.0.1/)" page
+    eventually busybox wget -T 10 -q -O /dev/null http://127.0.0.1:8081/
+    eventually pod run --rm --network "tests-$world" busybox wget -T 10 -q -O - http://web/
+    is "$(pod run --rm --network container:web busybox wget -T 10 -q -O - http://127.0.0.1/)" page
     is "$(pod run --rm --network none busybox ls /sys/class/net | grep -v sit0)" lo
     pod rm -f -t 0 web >/dev/null
     pod network rm "tests-$world" >/dev/null

@@ -26,10 +26,11 @@ build_image() {
     say "image: built in $((SECONDS - begin)) s"
 }
 
-# Recommended packages would bring half a desktop. The clock of a build machine may be off, so dates are not checked.
+# Recommended packages would bring half a desktop. The clock of a build machine may be off, so dates are not checked. In a mount
+# namespace: mmdebstrap mounts /proc, /sys and devices of the host into the new root, which must not outlive it.
 install_root() {
     rm -rf --one-file-system "$2"
-    mmdebstrap --quiet --mode=root --variant=minbase --format=directory --include="$1" \
+    unshare --mount --propagation private mmdebstrap --quiet --mode=root --variant=minbase --format=directory --include="$1" \
         --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Retries "3"' \
         --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Check-Date "false"' \
         --dpkgopt=path-exclude='/usr/share/man/*' --dpkgopt=path-exclude='/usr/share/doc/*' \
