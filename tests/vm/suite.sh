@@ -74,11 +74,11 @@ collect_files() {
 }
 
 boot() {
-    "$vm" up
+    "$vm" up </dev/null
     "$vm" put "$files"/* "$dir"
     # Swap for the tests of its limit; it is gone with the guest.
     "$vm" run "cd $dir && dd if=/dev/zero of=swap bs=1M count=256 2>/dev/null && chmod 600 swap && mkswap swap >/dev/null &&
-        swapon swap && echo \"\$(uname -sr), \$(systemctl --version | head -1), cgroup2 with \$(cat /sys/fs/cgroup/cgroup.controllers)\""
+        swapon swap && echo \"\$(uname -sr), \$(systemctl --version | head -1), cgroup2 with \$(cat /sys/fs/cgroup/cgroup.controllers)\"" </dev/null
 }
 
 # in_guest SECONDS COMMAND: its status; 255 when the guest has gone away or does not answer.
