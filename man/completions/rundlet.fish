@@ -44,7 +44,7 @@ complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "resume" -d 'thaw al
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "delete" -d 'remove a stopped container'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "spec" -d 'write a config.json to start from'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "features" -d 'print what this version supports as JSON'
-complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "update" -d 'not supported by this version'
+complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "update" -d 'change the resource limits of a container'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "events" -d 'not supported by this version'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "checkpoint" -d 'not supported by this version'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "restore" -d 'not supported by this version'
@@ -96,3 +96,22 @@ complete -c rundlet -n "__fish_rundlet_using_subcommand kill" -s a -l all -d 'ob
 complete -c rundlet -n "__fish_rundlet_using_subcommand delete" -s f -l force -d 'kill the container first if it runs (SIGKILL)'
 complete -c rundlet -n "__fish_rundlet_using_subcommand spec" -s b -l bundle -d 'directory of the bundle (default: the current directory)' -r -F
 complete -c rundlet -n "__fish_rundlet_using_subcommand spec" -l rootless -d 'for a container that needs no privileges on the host'
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -s r -l resources -d 'file with what is to change, in the form of linux.resources; `-` is standard input. All other options but those of Intel RDT are ignored then' -r -F
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l blkio-weight -d 'weight of block I/O, 10 to 1000' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l cpu-period -d 'period of the CPU quota in microseconds' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l cpu-quota -d 'CPU time in each period in microseconds, -1 for no limit' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l cpu-burst -d 'CPU time that may be saved up beyond the quota, in microseconds' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l cpu-share -d 'CPU shares, relative to other containers' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l cpu-rt-period -d 'period of realtime CPU time in microseconds (cgroup v1)' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l cpu-rt-runtime -d 'realtime CPU time in each period in microseconds (cgroup v1)' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l cpuset-cpus -d 'CPUs to use, as 0-2,7' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l cpuset-mems -d 'memory nodes to use, as 0-1' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l kernel-memory -d 'obsolete: ignored' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l kernel-memory-tcp -d 'obsolete: ignored' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l memory -d 'memory limit in bytes or with k, m, g; -1 for none' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l cpu-idle -d '1: run only when nothing else does; 0: as usual' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l memory-reservation -d 'memory that is kept for the container (soft limit)' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l memory-swap -d 'limit of memory and swap together; -1 for none' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l pids-limit -d 'most processes and threads in the container; -1 for no limit' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l l3-cache-schema -d 'L3 cache schema of Intel RDT/CAT' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l mem-bw-schema -d 'memory bandwidth schema of Intel RDT/MBA' -r
