@@ -2,13 +2,13 @@
 //! by file, but where the table says why not.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::beside_runc::Meant::{Done, Files, Refused, Same};
 use super::beside_runc::{Meant, Side, all_created, compare, created, runc, settings};
 use super::cgroups::MIB;
+use super::fields::whole_disk;
 use crate::support::{Container, Cx, tests};
 
 tests! {
@@ -148,15 +148,6 @@ fn memory_values_are_runcs(cx: &Cx) {
     );
 }
 
-/// The disk under the test's directory, as a pair.
-fn disk(cx: &Cx) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let device = fs::metadata(&cx.dir).unwrap().dev();
-    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
-    let whole = !Path::new(&format!("/sys/dev/block/{major}:{minor}/partition")).exists();
-    (major != 0 && whole).then_some((major, minor))
-}
-
 fn other_values_are_runcs(cx: &Cx) {
     let v2 = cx.is_v2();
     let v1_only = || {
@@ -208,7 +199,7 @@ fn other_values_are_runcs(cx: &Cx) {
             Refused("rdma", "runc drops it where the controller is missing"),
         ),
     ];
-    if let Some((major, minor)) = disk(cx) {
+    if let Some((major, minor)) = whole_disk(cx) {
         let one = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
         for field in [
             "throttleReadBpsDevice",

@@ -181,21 +181,20 @@ fn without_the_oom_killer_a_process_waits(cx: &Cx) {
     container.end();
 }
 
-/// The whole disk under the test's directory.
-fn disk(cx: &Cx) -> (u64, u64) {
+/// The disk under the test's directory, if it is a whole one: limits are not for partitions.
+pub(super) fn whole_disk(cx: &Cx) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     let device = fs::metadata(&cx.dir).unwrap().dev();
     let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
     let partition = format!("/sys/dev/block/{major}:{minor}/partition");
-    if major == 0 || fs::metadata(partition).is_ok() {
-        cx.skip("the test's directory is not on a whole disk");
-    }
-    (major, minor)
+    (major != 0 && fs::metadata(partition).is_err()).then_some((major, minor))
 }
 
 fn a_direct_write_is_slowed(cx: &Cx) {
     need(cx, if cx.is_v2() { "io" } else { "blkio" });
-    let (major, minor) = disk(cx);
+    let Some((major, minor)) = whole_disk(cx) else {
+        cx.skip("the test's directory is not on a whole disk")
+    };
     let one = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
     let bundle: Bundle = limited(cx, "blockIO", json!({"throttleWriteBpsDevice": one(MIB)}));
     let container = cx.start(&bundle);
