@@ -49,7 +49,7 @@ fn shared(one: &Container<'_>, two: &Container<'_>) -> (u64, u64) {
     let (pid_one, pid_two) = (one.pid(), two.pid());
     let before = (ticks(pid_one), ticks(pid_two));
     let used = || (ticks(pid_one) - before.0, ticks(pid_two) - before.1);
-    eventually("both together have used one second", 120, || {
+    eventually("both together have used one second", 50, || {
         let (one, two) = used();
         one + two >= 100
     });
@@ -91,8 +91,11 @@ fn cpu_shares_are_changed_while_it_runs(cx: &Cx) {
     let two = busy(cx, "two", &json!({"shares": 4096}));
     update(&one, &["--cpu-share", "4096"]).ok();
     update(&two, &["--cpu-share", "64"]).ok();
-    let (one_used, two_used) = shared(&one, &two);
-    assert!(one_used > 3 * two_used, "{one_used} and {two_used}");
+    // The scheduler makes up for what went before: not in the first moment.
+    eventually("the other one gets most of the time", 45, || {
+        let (one_used, two_used) = shared(&one, &two);
+        one_used > 3 * two_used
+    });
     one.end();
     two.end();
 }
