@@ -77,7 +77,7 @@ _rundlet() {
 
     case "${cmd}" in
         rundlet)
-            opts="-v --root --log --log-format --debug --systemd-cgroup --rootless --version create start run exec state list ps kill pause resume delete spec features update events checkpoint restore help"
+            opts="-v --root --log --log-format --debug --systemd-cgroup --rootless --version create start run exec state list ps events kill pause resume delete spec features update checkpoint restore help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -185,12 +185,16 @@ _rundlet() {
             return 0
             ;;
         rundlet__subcmd__events)
-            opts=""
+            opts="--interval --stats"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -38,6 +38,7 @@ complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "exec" -d 'run one m
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "state" -d 'print the state of a container as JSON'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "list" -d 'list the containers below the state root'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "ps" -d 'list the processes in a container'
+complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "events" -d 'print statistics and OOM kills of a container'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "kill" -d 'send a signal (default: SIGTERM) to a container\'s process'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "pause" -d 'freeze all processes of a container'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "resume" -d 'thaw all processes of a paused container'
@@ -45,7 +46,10 @@ complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "delete" -d 'remove 
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "spec" -d 'write a config.json to start from'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "features" -d 'print what this version supports as JSON'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "update" -d 'change the resource limits of a container'
+<<<<<<< HEAD
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "events" -d 'not supported by this version'
+=======
+>>>>>>> 76128acc9814f72ff5071254f945e78a44926566
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "checkpoint" -d 'not supported by this version'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "restore" -d 'not supported by this version'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "help" -d 'print help on rundlet or on a verb'
@@ -92,6 +96,8 @@ complete -c rundlet -n "__fish_rundlet_using_subcommand exec" -l ignore-paused -
 complete -c rundlet -n "__fish_rundlet_using_subcommand list" -s f -l format -d 'table or json' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand list" -s q -l quiet -d 'print ids only'
 complete -c rundlet -n "__fish_rundlet_using_subcommand ps" -s f -l format -d 'table or json' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand events" -l interval -d 'time between two lines of statistics, like 1m30s or 500ms' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand events" -l stats -d 'print the statistics once and exit'
 complete -c rundlet -n "__fish_rundlet_using_subcommand kill" -s a -l all -d 'obsolete: do not fail when the container is not running'
 complete -c rundlet -n "__fish_rundlet_using_subcommand delete" -s f -l force -d 'kill the container first if it runs (SIGKILL)'
 complete -c rundlet -n "__fish_rundlet_using_subcommand spec" -s b -l bundle -d 'directory of the bundle (default: the current directory)' -r -F

@@ -7,14 +7,16 @@ mod devices;
 mod dir;
 mod kill;
 mod path;
-mod procs;
+pub(crate) mod procs;
 pub(crate) mod record;
 #[cfg(test)]
 mod root_tests;
+pub(crate) mod stats;
 mod tree;
 mod undo;
 mod v1;
 mod v2;
+pub(crate) mod watch;
 mod write;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -32,6 +34,7 @@ use dir::Dir;
 use path::{SubPaths, Wanted};
 use procs::Deadline;
 use record::{Places, Record};
+use stats::Stats;
 use tree::Left;
 use undo::Undo;
 
@@ -311,6 +314,15 @@ impl Cgroup {
             Kind::None => Ok(()),
             Kind::V2(c) => c.remove(left, Deadline::after(time)),
             Kind::V1(c) => c.remove(left, Deadline::after(time)),
+        }
+    }
+
+    /// What it has used, and the limits that this is to be compared with.
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        match &self.kind {
+            Kind::None => bail!("the container has no cgroup that could be measured"),
+            Kind::V2(c) => c.stats(),
+            Kind::V1(c) => c.stats(),
         }
     }
 

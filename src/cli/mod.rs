@@ -8,6 +8,8 @@ mod create;
 mod delete;
 #[cfg(test)]
 mod docs;
+mod duration;
+mod events;
 mod exec;
 mod features;
 mod globals;
@@ -126,6 +128,13 @@ static VERBS: [Verb; 18] = [
         "list the processes in a container"
     ),
     verb!(
+        "events",
+        events::run(EventsArgs),
+        Words::Exactly(1),
+        "<container-id>",
+        "print statistics and OOM kills of a container"
+    ),
+    verb!(
         "kill",
         kill::run(KillArgs),
         Words::IdThen(1, 2),
@@ -173,13 +182,6 @@ static VERBS: [Verb; 18] = [
         Words::Exactly(1),
         "<container-id>",
         "change the resource limits of a container"
-    ),
-    verb!(
-        "events",
-        unsupported::events(UnsupportedArgs),
-        Words::Any,
-        "",
-        "not supported by this version"
     ),
     verb!(
         "checkpoint",

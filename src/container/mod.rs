@@ -4,11 +4,13 @@
 pub(crate) mod create;
 pub(crate) mod creating;
 pub(crate) mod delete;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod foreground;
 pub(crate) mod kill;
 pub(crate) mod launch;
 pub(crate) mod list;
+mod listener;
 pub(crate) mod options;
 pub(crate) mod output;
 pub(crate) mod pause;

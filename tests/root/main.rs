@@ -23,6 +23,7 @@
 mod support;
 
 mod beside_runc;
+mod against_runc;
 mod capabilities;
 mod cgroup_edges;
 mod cgroups;
@@ -31,12 +32,15 @@ mod conversions;
 mod delegation;
 mod devices;
 mod errors;
+mod events;
 mod exec;
 mod exec_process;
 mod fds;
 mod fields;
+mod freezer;
 mod hook_failures;
 mod hooks;
+mod idmap;
 mod lifecycle;
 mod limits;
 mod masks;
@@ -48,6 +52,7 @@ mod overlay;
 mod process;
 mod races;
 mod seccomp;
+mod seccomp_notify;
 mod signals;
 mod sysctl;
 mod tty;
@@ -65,8 +70,11 @@ fn main() -> ExitCode {
     support::main(&[
         lifecycle::TESTS,
         signals::TESTS,
+        freezer::TESTS,
         races::TESTS,
         output::TESTS,
+        events::TESTS,
+        against_runc::TESTS,
         command_line::TESTS,
         exec::TESTS,
         exec_process::TESTS,
@@ -77,12 +85,14 @@ fn main() -> ExitCode {
         user_namespace::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
+        idmap::TESTS,
         devices::TESTS,
         masks::TESTS,
         sysctl::TESTS,
         hooks::TESTS,
         hook_failures::TESTS,
         seccomp::TESTS,
+        seccomp_notify::TESTS,
         overlay::TESTS,
         cgroups::TESTS,
         cgroup_edges::TESTS,

@@ -4,6 +4,7 @@ mod cpuset;
 mod freezer;
 mod limits;
 mod memory;
+mod stats;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
@@ -16,6 +17,7 @@ use super::dir::Dir;
 use super::path::{self, SubPaths, Wanted};
 use super::procs::{self, Deadline};
 use super::record::{GroupRecord, Places};
+use super::stats::Stats;
 use super::tree::{self, Left, Made};
 use super::undo::Undo;
 use super::write::write_all;
@@ -107,7 +109,7 @@ impl Legacy {
     }
 
     /// The group of a controller, if it is mounted and still there.
-    fn of(&self, controller: &str) -> Option<&Dir> {
+    pub(crate) fn of(&self, controller: &str) -> Option<&Dir> {
         self.groups.iter().find(|g| g.has(controller))?.dir.as_ref()
     }
 
@@ -243,6 +245,10 @@ impl Legacy {
 
     pub(crate) fn oom_kill_count(&self) -> Result<u64> {
         self.of("memory").map_or(Ok(0), memory::oom_kill_count)
+    }
+
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        stats::read(self)
     }
 
     pub(crate) fn mounts(&self) -> Vec<V1Hierarchy> {

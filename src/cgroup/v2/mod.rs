@@ -4,6 +4,7 @@ mod convert;
 mod delegate;
 pub(crate) mod freeze;
 pub(crate) mod resources;
+mod stats;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use super::dir::{Dir, is_gone, keyed};
 use super::path::{self, SubPaths, Wanted};
 use super::procs::Deadline;
 use super::record::{GroupRecord, Places};
+use super::stats::Stats;
 use super::tree::{self, Left, Made};
 use super::undo::Undo;
 use super::write::write_all;
@@ -247,6 +249,10 @@ impl Unified {
 
     pub(crate) fn remove(&self, left: Left, until: Deadline) -> Result<()> {
         tree::remove(&Dir::mount(&self.at.mount)?, &self.at.path, left, until)
+    }
+
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        stats::read(self.live()?)
     }
 
     pub(crate) fn oom_kill_count(&self) -> Result<u64> {
