@@ -177,8 +177,10 @@ impl Unified {
         let list = resources::writes(r)?;
         let needed = resources::controllers(r);
         enable(&Dir::mount(&self.at.mount)?, &self.at.path, &needed)?;
-        undo.save(dir, &list);
-        undo.save(dir, &resources::unified(r));
+        for dir in std::iter::once(dir).chain(&self.delegated) {
+            undo.save(dir, &list);
+            undo.save(dir, &resources::unified(r));
+        }
         Ok(())
     }
 
