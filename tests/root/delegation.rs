@@ -348,7 +348,7 @@ fn boots(cx: &Cx, bundle: &Bundle) {
     let system = || container.exec(&["systemctl", "is-system-running"]);
     let mut last = String::new();
     eventually("systemd is up", 40, || {
-        last = system().text().to_owned();
+        system().text().clone_into(&mut last);
         matches!(last.as_str(), "running" | "degraded")
     });
     let failed = container.exec(&["systemctl", "--failed", "--no-legend"]);

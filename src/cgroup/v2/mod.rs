@@ -156,7 +156,7 @@ impl Unified {
         if self.group == Group::Found {
             enable(
                 &Dir::mount(&self.at.mount)?,
-                &self.at.path,
+                &self.visible(),
                 &resources::controllers(r),
             )?;
         }
