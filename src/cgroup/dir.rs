@@ -159,13 +159,22 @@ impl Dir {
 
     /// The names of the child cgroups.
     pub(crate) fn children(&self) -> nix::Result<Vec<String>> {
+        self.names(nix::dir::Type::Directory)
+    }
+
+    /// The names of the cgroup's own files.
+    pub(crate) fn files(&self) -> nix::Result<Vec<String>> {
+        self.names(nix::dir::Type::File)
+    }
+
+    fn names(&self, kind: nix::dir::Type) -> nix::Result<Vec<String>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut dir = nix::dir::Dir::openat(self, ".", flags, Mode::empty())?;
         let mut out = Vec::new();
         for entry in dir.iter() {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.file_type() == Some(nix::dir::Type::Directory) && name != "." && name != ".." {
+            if entry.file_type() == Some(kind) && name != "." && name != ".." {
                 out.push(name);
             }
         }

@@ -7,19 +7,22 @@ mod devices;
 mod dir;
 mod kill;
 mod path;
-mod procs;
+pub(crate) mod procs;
 pub(crate) mod record;
 #[cfg(test)]
 mod root_tests;
+pub(crate) mod stats;
 mod tree;
+mod undo;
 mod v1;
 mod v2;
+pub(crate) mod watch;
 mod write;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
@@ -31,7 +34,9 @@ use dir::Dir;
 use path::{SubPaths, Wanted};
 use procs::Deadline;
 use record::{Places, Record};
+use stats::Stats;
 use tree::Left;
+use undo::Undo;
 
 const NO_FREEZER: &str = "the container has no cgroup that could be frozen";
 
@@ -184,7 +189,41 @@ impl Cgroup {
         self.apply_limits(resources)
     }
 
-    /// Sets all limits but the device rules: what an update does.
+    /// Changes limits, and with `devices` (old, new) the device rules. On failure everything is as before, and so it is when
+    /// `keep`, which comes last, fails.
+    pub(crate) fn update(
+        &self,
+        limits: &Resources,
+        devices: Option<(&Resources, &Resources)>,
+        keep: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let mut undo = Undo::default();
+        match &self.kind {
+            Kind::None => ensure!(
+                devices.is_none(),
+                "linux.resources.devices: the container has no cgroup of its own"
+            ),
+            Kind::V2(c) => c.save(limits, &mut undo)?,
+            Kind::V1(c) => c.save(limits, &mut undo),
+        }
+        let change = || {
+            self.apply_limits(limits)?;
+            let Some((old, new)) = devices else {
+                return keep();
+            };
+            let result = match &self.kind {
+                Kind::V1(c) => c.change_devices(new),
+                _ => self.apply_devices(new),
+            };
+            result.and_then(|()| keep()).inspect_err(|_| {
+                // v1 may have got half way. What can not be set back is as closed as the old or the new rules.
+                let _ = self.apply_devices(old);
+            })
+        };
+        change().map_err(|error| undo::taken_back(error, undo.restore()))
+    }
+
+    /// Sets all limits but the device rules.
     pub(crate) fn apply_limits(&self, resources: &Resources) -> Result<()> {
         match &self.kind {
             Kind::None if !has_limits(resources) => Ok(()),
@@ -275,6 +314,15 @@ impl Cgroup {
             Kind::None => Ok(()),
             Kind::V2(c) => c.remove(left, Deadline::after(time)),
             Kind::V1(c) => c.remove(left, Deadline::after(time)),
+        }
+    }
+
+    /// What it has used, and the limits that this is to be compared with.
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        match &self.kind {
+            Kind::None => bail!("the container has no cgroup that could be measured"),
+            Kind::V2(c) => c.stats(),
+            Kind::V1(c) => c.stats(),
         }
     }
 

@@ -82,7 +82,8 @@ pub(crate) fn attach(dir: &Dir, pid: Pid) -> Result<()> {
     result.with_context(|| format!("error adding pid {pid} to {dir}/cgroup.procs"))
 }
 
-/// Names processes for a message: pid, command, state, and what they wait in, which explains an unkillable container.
+/// Names processes for a message: pid, command, state, and what they wait in, which explains an unkillable container; those in
+/// state D first.
 pub(crate) fn describe(pids: &[i32]) -> String {
     const SHOWN: usize = 5;
     let waits = |pid: &i32| match std::fs::read_to_string(format!("/proc/{pid}/wchan")) {
@@ -99,12 +100,10 @@ pub(crate) fn describe(pids: &[i32]) -> String {
         }
         Err(_) => pid.to_string(),
     };
-    let mut text = pids
-        .iter()
-        .take(SHOWN)
-        .map(one)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let mut all: Vec<String> = pids.iter().map(one).collect();
+    all.sort_by_key(|text| !text.contains(", state D"));
+    all.truncate(SHOWN);
+    let mut text = all.join(", ");
     if pids.len() > SHOWN {
         text += " and ";
         text += &(pids.len() - SHOWN).to_string();

@@ -11,13 +11,14 @@ use nix::unistd::Pid;
 use super::record::Record;
 use super::status::Status;
 use super::store::Slot;
-use super::{Container, Live, delete, placement, status};
+use super::{Container, Live, delete, listener, placement, status};
 use crate::cgroup::Cgroup;
 use crate::fs::atomic;
 use crate::plan::Plan;
 use crate::plan::delegation::Delegation;
 use crate::plan::namespaces::Kind;
 use crate::plan::resources::Resources;
+use crate::plan::state::Filtered;
 use crate::proto::{FromInit, RuntimeEnd, ToInit};
 use crate::sys::pidfd;
 use crate::{hooks, log};
@@ -199,9 +200,11 @@ impl Ready {
             );
         }
         // Loaded early, it stands in the way of the init itself, even of its last words.
-        let early_filter = self.plan.seccomp.is_some() && !self.plan.process.no_new_privileges;
+        let unprivileged = self.plan.process.no_new_privileges;
+        let early_filter =
+            (self.plan.seccomp.as_ref()).is_some_and(|profile| !unprivileged || profile.notifies());
         let hint = if early_filter {
-            "; linux.seccomp without process.noNewPrivileges must also allow what the runtime does last: \
+            "; linux.seccomp without process.noNewPrivileges, or with SCMP_ACT_NOTIFY, must also allow what the runtime does last: \
              setresuid, capset, sendmsg, execve and the like"
         } else {
             ""
@@ -213,12 +216,31 @@ impl Ready {
         loop {
             match self.receive()? {
                 FromInit::RootReady => self.run_hooks()?,
+                FromInit::Listener(number) => self.hand_over_listener(number)?,
                 FromInit::Ready => return Ok(()),
                 other @ (FromInit::InitPid(_) | FromInit::Failed(_)) => {
                     bail!("unexpected message {other:?} from init")
                 }
             }
         }
+    }
+
+    fn hand_over_listener(&self, number: i32) -> Result<()> {
+        let (pid, pidfd) = self.init()?;
+        let listener = self
+            .plan
+            .seccomp
+            .as_ref()
+            .and_then(|profile| profile.listener.as_ref())
+            .context("init has a seccomp notify descriptor that nobody asked for")?;
+        let process = Filtered {
+            pid: pid.as_raw(),
+            init: pid.as_raw(),
+            status: Status::Creating.as_str(),
+            metadata: listener.metadata.as_deref(),
+        };
+        listener::hand_over(listener, &self.plan.state, &process, pidfd, number)?;
+        self.end.send(ToInit::ListenerTaken)
     }
 
     fn run_hooks(&mut self) -> Result<()> {

@@ -6,6 +6,7 @@ pub(crate) mod device_rule;
 pub(crate) mod devices;
 pub(crate) mod hooks;
 pub(crate) mod host;
+pub(crate) mod id_mounts;
 pub(crate) mod mount_options;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
@@ -15,6 +16,7 @@ pub(crate) mod resources;
 pub(crate) mod rootfs;
 pub(crate) mod seccomp;
 pub(crate) mod state;
+pub(crate) mod update;
 
 use std::path::{Path, PathBuf};
 

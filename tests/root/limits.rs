@@ -26,7 +26,7 @@ tests! {
 }
 
 /// A file of the container's group under its name on v1 or on v2.
-fn value(container: &Container<'_>, controller: &str, v1: &str, v2: &str) -> String {
+pub(super) fn value(container: &Container<'_>, controller: &str, v1: &str, v2: &str) -> String {
     let cx = container.cx;
     let name = if cx.is_v2() { v2 } else { v1 };
     let path = cx.cgroup_dir(controller, &container.id).join(name);

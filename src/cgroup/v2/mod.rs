@@ -4,6 +4,7 @@ mod convert;
 mod delegate;
 pub(crate) mod freeze;
 pub(crate) mod resources;
+mod stats;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,9 @@ use super::dir::{Dir, is_gone, keyed};
 use super::path::{self, SubPaths, Wanted};
 use super::procs::Deadline;
 use super::record::{GroupRecord, Places};
+use super::stats::Stats;
 use super::tree::{self, Left, Made};
+use super::undo::Undo;
 use super::write::write_all;
 use super::{Place, procs};
 use crate::plan::delegation::{Delegation, Payload};
@@ -168,6 +171,17 @@ impl Unified {
             .try_for_each(|dir| write_all(dir, &list).and_then(|()| write_all(dir, &unified)))
     }
 
+    /// Notes what `apply_limits` will change, and enables what it will need.
+    pub(crate) fn save<'a>(&'a self, r: &Resources, undo: &mut Undo<'a>) -> Result<()> {
+        let dir = self.live()?;
+        let list = resources::writes(r)?;
+        let needed = resources::controllers(r);
+        enable(&Dir::mount(&self.at.mount)?, &self.at.path, &needed)?;
+        undo.save(dir, &list);
+        undo.save(dir, &resources::unified(r));
+        Ok(())
+    }
+
     pub(crate) fn apply_devices(&self, r: &Resources) -> Result<()> {
         devices::set_v2(self.live()?, r, self.group)
     }
@@ -233,6 +247,10 @@ impl Unified {
 
     pub(crate) fn remove(&self, left: Left, until: Deadline) -> Result<()> {
         tree::remove(&Dir::mount(&self.at.mount)?, &self.at.path, left, until)
+    }
+
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        stats::read(self.live()?)
     }
 
     pub(crate) fn oom_kill_count(&self) -> Result<u64> {
@@ -376,7 +394,7 @@ fn words(text: &str) -> BTreeSet<String> {
 
 /// memory.max below what is in use would start the OOM killer instead of failing; who asks to be told, is.
 fn check_memory_usage(dir: &Dir, memory: &Memory) -> Result<()> {
-    if !memory.check_before_update {
+    if memory.check_before_update != Some(true) {
         return Ok(());
     }
     let Some(usage) = dir
