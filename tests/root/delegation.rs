@@ -138,6 +138,21 @@ fn the_limits_are_out_of_reach(cx: &Cx) {
         .exec_sh("dd if=/dev/zero of=/dev/null bs=80M count=1 2>/dev/null; echo $?")
         .ok()
         .prints("137");
+    // An update is for both.
+    cx.call(&[
+        "update",
+        "--memory",
+        "48M",
+        "--memory-swap",
+        "48M",
+        &container.id,
+    ])
+    .ok();
+    let own = own_group(&container);
+    for dir in [own.parent().unwrap(), &own] {
+        let limit = fs::read_to_string(dir.join("memory.max")).unwrap();
+        assert_eq!(limit.trim(), (48 * MIB).to_string(), "{}", dir.display());
+    }
     container.end();
 }
 
