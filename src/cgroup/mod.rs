@@ -133,6 +133,11 @@ impl Cgroup {
         })
     }
 
+    /// False where the container goes without one (`Denied::GoWithout`).
+    pub(crate) fn exists(&self) -> bool {
+        !matches!(self.kind, Kind::None)
+    }
+
     /// Before `make` it says that nothing is known to be there; it has to be stored again afterwards.
     pub(crate) fn to_record(&self) -> Record {
         let places = match &self.kind {

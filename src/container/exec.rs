@@ -17,7 +17,7 @@ use super::status::Status;
 use super::store::FILTER;
 use super::{Container, Live, placement};
 use crate::fs::atomic;
-use crate::init::{self, Child};
+use crate::init::{self, Child, Groups};
 use crate::plan::host::Host;
 use crate::plan::namespaces::Kind;
 use crate::plan::process::{Process, last_of_each, names};
@@ -43,8 +43,13 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
         }
         _ => {}
     }
-    let live = container.live()?;
     let host = Host::probe()?;
+    // The init still has the runtime's memory, so it is not dumpable (E2) and lets only the host's root in.
+    ensure!(
+        !(host.is_unprivileged() && container.status == Status::Created),
+        "cannot exec in the created container `{id}` as an unprivileged user: start it first"
+    );
+    let live = container.live()?;
     let mut process = process(options, &live.container.record)?;
     if !live.container.record.has(Kind::User) {
         let missing = process.capabilities.restrict(host.permitted);
@@ -160,7 +165,7 @@ impl Tenant {
             .try_clone_to_owned()
             .context("duplicate the init's pidfd")?;
         let (end, tenant_end) = proto::pair()?;
-        nix::sys::prctl::set_dumpable(false).context("make the runtime non-dumpable")?;
+        placement::hide_from_container(host)?;
         let mut cloned = clone3(&CloneRequest {
             flags: CloneFlags::empty(),
             cgroup: cgroup.clone_into_fd(),
@@ -188,6 +193,7 @@ impl Tenant {
                 console_socket: console.into_socket(),
                 ignored_signals: host.ignored_signals,
                 in_user_namespace: record.has(Kind::User),
+                groups: Groups::at_birth(host.setgroups_denied),
                 new_keyring: record.new_keyring,
                 preserved,
                 container: None,

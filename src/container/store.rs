@@ -105,14 +105,23 @@ impl Store {
     fn make_root(&self) -> Result<()> {
         use std::os::unix::fs::DirBuilderExt as _;
         let parent = self.path.parent().unwrap_or(&self.path);
+        let hint = || {
+            if nix::unistd::geteuid().is_root() {
+                ""
+            } else {
+                " (without --root a user needs $XDG_RUNTIME_DIR)"
+            }
+        };
         std::fs::create_dir_all(parent)
-            .with_context(|| format!("--root: make `{}`", parent.display()))?;
+            .with_context(|| format!("--root: make `{}`{}", parent.display(), hint()))?;
         match std::fs::DirBuilder::new()
             .mode(self.mode)
             .create(&self.path)
         {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            other => other.with_context(|| format!("--root: make `{}`", self.path.display())),
+            other => {
+                other.with_context(|| format!("--root: make `{}`{}", self.path.display(), hint()))
+            }
         }
     }
 
