@@ -42,6 +42,7 @@ mod output;
 mod overlay;
 mod process;
 mod races;
+mod rootless;
 mod seccomp;
 mod signals;
 mod sysctl;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         capabilities::TESTS,
         namespaces::TESTS,
         user_namespace::TESTS,
+        rootless::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
         devices::TESTS,
