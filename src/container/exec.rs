@@ -16,6 +16,7 @@ use super::run::Foreground;
 use super::status::Status;
 use super::store::FILTER;
 use super::{Container, Live, placement};
+use crate::cgroup::{Place, is_permission};
 use crate::fs::atomic;
 use crate::init::{self, Child, Groups};
 use crate::plan::host::Host;
@@ -71,7 +72,7 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
         Some(console) => Console::Socket(console),
         None => detached_console(process.terminal, socket)?,
     };
-    let tenant = Tenant::enter(&live, &process, options, &host, preserved, console)?;
+    let tenant = Tenant::enter(context, &live, &process, options, &host, preserved, console)?;
     if let Some(foreground) = foreground.as_mut() {
         foreground.attach()?;
     }
@@ -146,6 +147,7 @@ impl Drop for Tenant {
 
 impl Tenant {
     fn enter(
+        context: &Context,
         live: &Live,
         process: &Process,
         options: &ExecOptions,
@@ -156,6 +158,7 @@ impl Tenant {
         let record = &live.container.record;
         let filter = record.has_filter.then(|| read_filter(live)).transpose()?;
         let mut cgroup = live.container.cgroup()?.for_exec(&options.cgroups)?;
+        let may_stay_outside = options.cgroups.is_empty() && context.ignores_cgroup_permissions();
         let namespaces = record
             .namespaces
             .iter()
@@ -180,6 +183,14 @@ impl Tenant {
             cloned = clone3(&CloneRequest {
                 flags: CloneFlags::empty(),
                 cgroup: cgroup.clone_into_fd(),
+            });
+        }
+        // From a session that is not below what was delegated to the user: as with runc it stays where it is.
+        if matches!(cloned, Err(Errno::EACCES | Errno::EPERM)) && may_stay_outside {
+            cgroup = Place::nowhere();
+            cloned = clone3(&CloneRequest {
+                flags: CloneFlags::empty(),
+                cgroup: None,
             });
         }
         let cloned = cloned.context("clone a process for the container's cgroup")?;
@@ -210,7 +221,10 @@ impl Tenant {
             committed: false,
         };
         if cgroup.clone_into_fd().is_none() {
-            cgroup.attach(pid)?;
+            match cgroup.attach(pid) {
+                Err(error) if may_stay_outside && is_permission(&error) => {}
+                other => other?,
+            }
         }
         if let Some(score) = process.oom_score_adj {
             placement::set_oom_score(pid, score, "process.oomScoreAdj")?;

@@ -159,6 +159,10 @@ pub(super) fn clone_hint(flags: CloneFlags) -> String {
         Errno::EPERM => {
             " (not allowed to make these namespaces: run as root or with a user namespace)"
         }
+        Errno::EACCES => {
+            " (the caller's cgroup and the container's are not both below one that belongs to the user: \
+             `systemd-run --user --scope` calls from one that is)"
+        }
         Errno::ENOSPC => " (a limit of user namespaces: see /proc/sys/user/max_*_namespaces)",
         Errno::EINVAL => " (the kernel lacks one of these namespaces)",
         _ => "",

@@ -285,10 +285,15 @@ fn rootless_delegated_cgroup(cx: &Cx) {
         let max = std::fs::read_to_string(cgroup.join("pids.max")).unwrap();
         assert_eq!(max, "33\n");
     }
-    call(&["exec", &id, "true"]).ok();
+    let inside = ["exec", "--detach", &id, "sleep", "1000"];
+    call(&inside).ok();
+    assert_eq!(processes(&cgroup), 2);
+    // From a place that is not the user's: the kernel lets nobody move from there into the cgroup.
+    user.call(&inside).ok();
+    assert_eq!(processes(&cgroup), 2);
     call(&["ps", "--format", "json", &id])
         .ok()
-        .prints(&format!("[{}]", user.pid(&id)));
+        .has(&format!("[{},", user.pid(&id)));
     call(&["pause", &id]).ok();
     assert_eq!(user.state(&id)["status"], "paused");
     call(&["resume", &id]).ok();
@@ -297,6 +302,11 @@ fn rootless_delegated_cgroup(cx: &Cx) {
     user.left_nothing();
     std::fs::remove_dir(own.join("caller")).unwrap();
     std::fs::remove_dir(&own).unwrap();
+}
+
+fn processes(cgroup: &std::path::Path) -> usize {
+    let text = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap();
+    text.lines().count()
 }
 
 fn rootless_without_a_cgroup(cx: &Cx) {

@@ -154,6 +154,7 @@ impl User<'_> {
     }
 
     /// Writes the config and gives the bundle to the user.
+    #[allow(clippy::unused_self)] // reads as what it is: to this user
     pub(crate) fn hand_over(&self, bundle: &Bundle) {
         bundle.write();
         for path in [&bundle.path, &bundle.rootfs()] {
