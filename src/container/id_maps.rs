@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use nix::unistd::Pid;
 
-use super::placement::write_proc;
+use crate::fs::procfs;
 use crate::plan::host::Host;
 use crate::plan::namespaces::{IdMap, Namespaces, is_own_alone, map_text};
 
@@ -47,7 +47,8 @@ pub(super) fn write(pid: Pid, namespaces: &Namespaces, host: &Host) -> Result<()
     };
     if host.is_unprivileged() && is_own_alone(gids.map, gids.own) {
         // Otherwise the user could drop a group by which files are denied to its members; the kernel demands it.
-        write_proc(pid, "setgroups", "deny").context("linux.gidMappings: deny setgroups")?;
+        procfs::write_of_process(pid, "setgroups", "deny")
+            .context("linux.gidMappings: deny setgroups")?;
     }
     for side in [gids, uids] {
         if !host.is_unprivileged() || is_own_alone(side.map, side.own) {
@@ -65,7 +66,7 @@ impl Side<'_> {
     }
 
     fn write(&self, pid: Pid) -> Result<()> {
-        write_proc(pid, self.file, &map_text(self.map))
+        procfs::write_of_process(pid, self.file, &map_text(self.map))
             .with_context(|| format!("{}: map `{}`", self.field, self.shown()))
     }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
@@ -90,12 +90,6 @@ impl<'a> Launch<'a> {
                 ));
             }
         }
-        if let Some(profile) = &plan.seccomp {
-            ensure!(
-                !profile.notifies(),
-                "linux.seccomp: SCMP_ACT_NOTIFY is not supported by this version of rundlet"
-            );
-        }
         let filter = plan.seccomp.as_ref().map(seccomp::compile).transpose()?;
         Ok(Launch {
             context,
@@ -114,7 +108,7 @@ impl<'a> Launch<'a> {
         let gate = (gate == Gate::Fifo)
             .then(|| make_gate(&creating.slot))
             .transpose()?;
-        let cgroup = creating.make_cgroup(&self.plan.resources)?;
+        let cgroup = creating.make_cgroup(&self.plan.resources, &self.plan.delegation)?;
         placement::make_overlay_directories(&self.plan.rootfs)?;
         let namespaces = &self.plan.namespaces;
         // A process goes back to its own pid namespace only with rights over it, which root of a user namespace has not.
@@ -136,13 +130,18 @@ impl<'a> Launch<'a> {
         };
         let joins = placement::open_namespaces(namespaces)?;
         let (pid_namespace, joins) = placement::split_pid(namespaces, joins, stage);
+        let joined_user = joins
+            .iter()
+            .find(|(place, _)| namespaces.join[*place].kind == Kind::User)
+            .map(|(_, fd)| fd.as_fd());
+        let sources = if self.host.is_unprivileged() {
+            Sources::default()
+        } else {
+            Sources::open(&self.plan.rootfs, joined_user)?
+        };
         let part = ContainerPart {
             plan: &self.plan,
-            sources: if self.host.is_unprivileged() {
-                Sources::default()
-            } else {
-                Sources::open(&self.plan.rootfs)?
-            },
+            sources,
             cgroup: cgroup.mount_info(),
             joins,
             late,
@@ -206,6 +205,10 @@ impl<'a> Launch<'a> {
             namespaces: plan.namespaces.own(),
             process: plan.process.clone(),
             has_filter: self.filter.is_some(),
+            listener: plan
+                .seccomp
+                .as_ref()
+                .and_then(|profile| profile.listener.clone()),
             hooks: plan.hooks.clone(),
             resources: plan.resources.clone(),
             new_keyring: plan.new_keyring,

@@ -1,7 +1,6 @@
 //! What the runtime does to a process it has cloned but that has not gone on yet, and what it does with the process's last
 //! words. Used by `launch.rs` (create, run) and `exec.rs`.
 
-use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -13,6 +12,7 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::fs::procfs;
 use crate::plan::host::Host;
 use crate::plan::namespaces::{Kind, Namespaces};
 use crate::plan::process::Rlimit;
@@ -100,17 +100,8 @@ pub(super) fn hide_from_container(host: &Host) -> Result<()> {
 
 /// By the runtime and not by the process itself, whose /proc files belong to root as it is not dumpable (E2).
 pub(super) fn set_oom_score(pid: Pid, score: i32, field: &str) -> Result<()> {
-    write_proc(pid, "oom_score_adj", &score.to_string())
+    procfs::write_of_process(pid, "oom_score_adj", &score.to_string())
         .with_context(|| format!("{field}: set {score} (lowering it needs CAP_SYS_RESOURCE)"))
-}
-
-pub(super) fn write_proc(pid: Pid, file: &str, text: &str) -> Result<()> {
-    let path = format!("/proc/{pid}/{file}");
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .and_then(|mut opened| opened.write_all(text.as_bytes()))
-        .with_context(|| format!("write `{path}`"))
 }
 
 /// Raises hard limits that are to be higher than this process's own, which only the runtime has the right to do. The exact

@@ -14,6 +14,12 @@ pub(crate) fn check(plan: &Plan, host: &Host) -> Result<()> {
         "linux.namespaces: rootless container requires user namespaces (rundlet runs as uid {})",
         host.euid
     );
+    if let Some(op) = plan.rootfs.mounts.iter().find(|op| op.idmap.is_some()) {
+        bail!(
+            "mounts[{}].uidMappings: id-mapped mounts take the rights of root on the host",
+            op.index
+        );
+    }
     if !plan.namespaces.makes(Kind::User) {
         // Its maps are known to the kernel alone.
         return Ok(());
