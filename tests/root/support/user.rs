@@ -35,6 +35,13 @@ impl Drop for User<'_> {
 }
 
 impl Cx {
+    /// A bundle with a shell script that a user without rights can run.
+    pub(crate) fn rootless_script(&self, script: &str) -> Bundle {
+        let mut bundle = self.script(script);
+        bundle.rootless();
+        bundle
+    }
+
     pub(crate) fn user(&self) -> User<'_> {
         if !Path::new("/usr/bin/newuidmap").exists() {
             self.skip("no /usr/bin/newuidmap (package uidmap)");
@@ -59,6 +66,9 @@ impl Cx {
         user
     }
 }
+
+/// Prints the uid map, and whether setgroups(2) is allowed.
+pub(crate) const MAPS: &str = "tr -s ' ' </proc/self/uid_map; cat /proc/self/setgroups";
 
 impl User<'_> {
     /// Adds a line to a file of /etc, in this box.
