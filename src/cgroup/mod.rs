@@ -145,6 +145,11 @@ impl Cgroup {
         })
     }
 
+    /// False where the container goes without one (`Denied::GoWithout`).
+    pub(crate) fn exists(&self) -> bool {
+        !matches!(self.kind, Kind::None)
+    }
+
     /// Before `make` it says that nothing is known to be there; it has to be stored again afterwards.
     pub(crate) fn to_record(&self) -> Record {
         let places = match &self.kind {
@@ -246,7 +251,7 @@ impl Cgroup {
     pub(crate) fn for_exec(&self, sub: &[String]) -> Result<Place> {
         let sub = SubPaths::parse(sub)?;
         match &self.kind {
-            Kind::None => Ok(Place::by_attach(Vec::new())),
+            Kind::None => Ok(Place::nowhere()),
             Kind::V2(c) => c.for_exec(&sub),
             Kind::V1(c) => c.for_exec(&sub),
         }
@@ -357,7 +362,7 @@ fn has_limits(resources: &Resources) -> bool {
 }
 
 /// In the sense in which a rootless runtime meets it.
-fn is_permission(error: &anyhow::Error) -> bool {
+pub(crate) fn is_permission(error: &anyhow::Error) -> bool {
     matches!(
         error.downcast_ref(),
         Some(Errno::EACCES | Errno::EPERM | Errno::EROFS)
@@ -372,6 +377,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Where the runtime itself is.
+    pub(crate) fn nowhere() -> Self {
+        Self::by_attach(Vec::new())
+    }
+
     fn by_attach(dirs: Vec<Dir>) -> Self {
         Self {
             dirs,

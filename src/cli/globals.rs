@@ -6,8 +6,9 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::grammar::{Flag, Kind};
-use crate::container::options::{Context, Rootless, in_initial_user_namespace};
+use crate::container::options::{Context, Rootless};
 use crate::log;
+use crate::plan::host::in_initial_user_namespace;
 
 /// For the help text; the values are read from the lexer's output by `take`, which spares a clap parse.
 #[derive(clap::Args, Debug, Default)]
@@ -159,8 +160,9 @@ fn cleaned_root(root: &Path) -> Result<PathBuf> {
 fn private_runtime_dir() -> Option<PathBuf> {
     let dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty())?;
     if nix::unistd::geteuid().is_root() {
-        let user = std::env::var_os("USER").filter(|user| !user.is_empty() && user != "root");
-        if user.is_none() || in_initial_user_namespace() {
+        // As runc: Podman calls without USER, Docker's rootless daemon may be told that it is root.
+        let told_root = std::env::var_os("USER").is_some_and(|user| user == "root");
+        if told_root || in_initial_user_namespace() {
             return None;
         }
     }

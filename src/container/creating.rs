@@ -11,11 +11,12 @@ use nix::unistd::Pid;
 use super::record::Record;
 use super::status::Status;
 use super::store::Slot;
-use super::{Container, Live, delete, listener, placement, status};
+use super::{Container, Live, delete, id_maps, listener, placement, status};
 use crate::cgroup::Cgroup;
 use crate::fs::atomic;
 use crate::plan::Plan;
 use crate::plan::delegation::Delegation;
+use crate::plan::host::Host;
 use crate::plan::namespaces::Kind;
 use crate::plan::resources::Resources;
 use crate::plan::state::Filtered;
@@ -103,6 +104,7 @@ impl Drop for Creating {
 
 /// A container whose init has reported that it is ready.
 pub(super) struct Ready {
+    pub(super) host: Host,
     pub(super) plan: Plan,
     pub(super) end: RuntimeEnd,
     pub(super) creating: Creating,
@@ -140,6 +142,11 @@ impl Ready {
     pub(super) fn place(&mut self, stage: bool) -> Result<()> {
         let (pid, _) = self.init()?;
         self.cgroup()?.place(pid)?;
+        // Both are inherited by what a stage clones.
+        if let Some(score) = self.plan.process.oom_score_adj {
+            placement::set_oom_score(pid, score, "process.oomScoreAdj")?;
+        }
+        placement::raise_rlimits(pid, &self.plan.process.rlimits)?;
         if stage {
             self.end.send(ToInit::Placed(pid.as_raw()))?;
             self.adopt_init(pid)?;
@@ -147,12 +154,8 @@ impl Ready {
         let (pid, _) = self.init()?;
         self.cgroup()?.delegate(pid, &self.plan.delegation)?;
         if self.plan.namespaces.makes(Kind::User) {
-            placement::write_id_maps(pid, &self.plan.namespaces)?;
+            id_maps::write(pid, &self.plan.namespaces, &self.host)?;
         }
-        if let Some(score) = self.plan.process.oom_score_adj {
-            placement::set_oom_score(pid, score, "process.oomScoreAdj")?;
-        }
-        placement::raise_rlimits(pid, &self.plan.process.rlimits)?;
         // Before the init goes on: on v1 the device rules are written one by one, and between the first, which denies all,
         // and the one that allows it again, the init could open no ptmx.
         self.cgroup()?.apply(&self.plan.resources)?;

@@ -16,8 +16,9 @@ use super::run::Foreground;
 use super::status::Status;
 use super::store::FILTER;
 use super::{Container, Live, listener, placement};
+use crate::cgroup::{Place, is_permission};
 use crate::fs::atomic;
-use crate::init::{self, Child};
+use crate::init::{self, Child, Groups};
 use crate::plan::host::Host;
 use crate::plan::namespaces::Kind;
 use crate::plan::process::{Process, last_of_each, names};
@@ -44,8 +45,13 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
         }
         _ => {}
     }
-    let live = container.live()?;
     let host = Host::probe()?;
+    // The init still has the runtime's memory, so it is not dumpable (E2) and lets only the host's root in.
+    ensure!(
+        !(host.is_unprivileged() && container.status == Status::Created),
+        "cannot exec in the created container `{id}` as an unprivileged user: start it first"
+    );
+    let live = container.live()?;
     let mut process = process(options, &live.container.record)?;
     if !live.container.record.has(Kind::User) {
         let missing = process.capabilities.restrict(host.permitted);
@@ -67,7 +73,7 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
         Some(console) => Console::Socket(console),
         None => detached_console(process.terminal, socket)?,
     };
-    let tenant = Tenant::enter(&live, &process, options, &host, preserved, console)?;
+    let tenant = Tenant::enter(context, &live, &process, options, &host, preserved, console)?;
     if let Some(foreground) = foreground.as_mut() {
         foreground.attach()?;
     }
@@ -142,6 +148,7 @@ impl Drop for Tenant {
 
 impl Tenant {
     fn enter(
+        context: &Context,
         live: &Live,
         process: &Process,
         options: &ExecOptions,
@@ -153,6 +160,7 @@ impl Tenant {
         let record = &live.container.record;
         let filter = record.has_filter.then(|| read_filter(live)).transpose()?;
         let mut cgroup = live.container.cgroup()?.for_exec(&options.cgroups)?;
+        let may_stay_outside = options.cgroups.is_empty() && context.ignores_cgroup_permissions();
         let namespaces = record
             .namespaces
             .iter()
@@ -162,7 +170,7 @@ impl Tenant {
             .try_clone_to_owned()
             .context("duplicate the init's pidfd")?;
         let (end, tenant_end) = proto::pair()?;
-        nix::sys::prctl::set_dumpable(false).context("make the runtime non-dumpable")?;
+        placement::hide_from_container(host)?;
         let mut cloned = clone3(&CloneRequest {
             flags: CloneFlags::empty(),
             cgroup: cgroup.clone_into_fd(),
@@ -179,6 +187,14 @@ impl Tenant {
                 cgroup: cgroup.clone_into_fd(),
             });
         }
+        // From a session that is not below what was delegated to the user: as with runc it stays where it is.
+        if matches!(cloned, Err(Errno::EACCES | Errno::EPERM)) && may_stay_outside {
+            cgroup = Place::nowhere();
+            cloned = clone3(&CloneRequest {
+                flags: CloneFlags::empty(),
+                cgroup: None,
+            });
+        }
         let cloned = cloned.context("clone a process for the container's cgroup")?;
         let Cloned::Parent { pid, pidfd } = cloned else {
             drop(end);
@@ -190,6 +206,7 @@ impl Tenant {
                 console_socket: console.into_socket(),
                 ignored_signals: host.ignored_signals,
                 in_user_namespace: record.has(Kind::User),
+                groups: Groups::at_birth(host.setgroups_denied),
                 new_keyring: record.new_keyring,
                 preserved,
                 container: None,
@@ -206,7 +223,10 @@ impl Tenant {
             committed: false,
         };
         if cgroup.clone_into_fd().is_none() {
-            cgroup.attach(pid)?;
+            match cgroup.attach(pid) {
+                Err(error) if may_stay_outside && is_permission(&error) => {}
+                other => other?,
+            }
         }
         if let Some(score) = process.oom_score_adj {
             placement::set_oom_score(pid, score, "process.oomScoreAdj")?;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
@@ -20,8 +20,8 @@ use super::{placement, status};
 use crate::cgroup::detect::Layout;
 use crate::cgroup::{Cgroup, Denied};
 use crate::fs::atomic;
-use crate::init::{self, Child, ContainerPart};
-use crate::plan::host::Host;
+use crate::init::{self, Child, ContainerPart, Groups};
+use crate::plan::host::{Host, in_initial_user_namespace};
 use crate::plan::namespaces::Kind;
 use crate::plan::{self, Plan};
 use crate::proto::{self, RuntimeEnd};
@@ -77,12 +77,10 @@ impl<'a> Launch<'a> {
             .with_context(|| format!("--bundle: chdir to `{}`", bundle.display()))?;
         let spec = spec::load_config(&options.config)?;
         let host = Host::probe()?;
-        ensure!(
-            host.euid == 0,
-            "rundlet must run as root (it runs as uid {}): rootless containers are not supported by this version",
-            host.euid
-        );
         let mut plan = plan::build(&spec, id, &bundle, &plan_options(options))?;
+        if host.is_unprivileged() {
+            plan::rootless::check(&plan, &host)?;
+        }
         if !plan.namespaces.has(Kind::User) {
             let missing = plan.process.capabilities.restrict(host.permitted);
             if missing != 0 {
@@ -114,7 +112,9 @@ impl<'a> Launch<'a> {
         let cgroup = creating.make_cgroup(&self.plan.resources, &self.plan.delegation)?;
         placement::make_overlay_directories(&self.plan.rootfs)?;
         let namespaces = &self.plan.namespaces;
-        let stage = namespaces.needs_stage();
+        // A process goes back to its own pid namespace only with rights over it, which root of a user namespace has not.
+        let stage = namespaces.needs_stage()
+            || (namespaces.joins(Kind::Pid) && !in_initial_user_namespace());
         let mut late = CloneFlags::empty();
         if !stage && cgroup.clone_into_fd().is_none() {
             late |= CloneFlags::CLONE_NEWCGROUP;
@@ -135,7 +135,11 @@ impl<'a> Launch<'a> {
             .iter()
             .find(|(place, _)| namespaces.join[*place].kind == Kind::User)
             .map(|(_, fd)| fd.as_fd());
-        let sources = Sources::open(&self.plan.rootfs, joined_user)?;
+        let sources = if self.host.is_unprivileged() {
+            Sources::default()
+        } else {
+            Sources::open(&self.plan.rootfs, joined_user)?
+        };
         let part = ContainerPart {
             plan: &self.plan,
             sources,
@@ -153,12 +157,14 @@ impl<'a> Launch<'a> {
         let (end, pid, pidfd) = self.clone_init(&request, part, stage, pid_namespace, console)?;
         creating.init = Some((pid, pidfd));
         let Launch {
+            host,
             plan,
             pid_file,
             pidfd_socket,
             ..
         } = self;
         let mut ready = Ready {
+            host,
             plan,
             end,
             creating,
@@ -242,8 +248,7 @@ impl<'a> Launch<'a> {
         console: Console,
     ) -> Result<(RuntimeEnd, Pid, OwnedFd)> {
         let (end, init_end) = proto::pair()?;
-        // Non-dumpable before anything of the container can see a process of ours (E2).
-        nix::sys::prctl::set_dumpable(false).context("make the runtime non-dumpable")?;
+        placement::hide_from_container(&self.host)?;
         let own_pid_namespace = pid_namespace
             .map(|fd| enter_pid_namespace(&fd))
             .transpose()?;
@@ -258,6 +263,10 @@ impl<'a> Launch<'a> {
                 console_socket: console.into_socket(),
                 ignored_signals: self.host.ignored_signals,
                 in_user_namespace: self.plan.namespaces.has(Kind::User),
+                groups: match Groups::at_birth(self.host.setgroups_denied) {
+                    Groups::Inherited if self.host.is_unprivileged() => Groups::UntilRoot,
+                    groups => groups,
+                },
                 new_keyring: self.plan.new_keyring,
                 preserved: self.preserved,
                 container: Some(part),

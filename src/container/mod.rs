@@ -7,6 +7,7 @@ pub(crate) mod delete;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod foreground;
+pub(crate) mod id_maps;
 pub(crate) mod kill;
 pub(crate) mod launch;
 pub(crate) mod list;

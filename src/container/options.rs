@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::plan::host::in_initial_user_namespace;
 use crate::spec::ResourcesFrom;
 
 /// From the global flags; every verb gets it.
@@ -35,13 +36,6 @@ impl Context {
             Rootless::Auto => !nix::unistd::geteuid().is_root() || !in_initial_user_namespace(),
         }
     }
-}
-
-/// Every id is mapped to itself there; a map that can not be read means a kernel without user namespaces.
-pub(crate) fn in_initial_user_namespace() -> bool {
-    std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| {
-        map.split_whitespace().eq(["0", "0", "4294967295"])
-    })
 }
 
 #[derive(Clone, Debug)]

@@ -13,7 +13,8 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::fs::procfs;
-use crate::plan::namespaces::{IdMap, Kind, Namespaces, map_text};
+use crate::plan::host::Host;
+use crate::plan::namespaces::{Kind, Namespaces};
 use crate::plan::process::Rlimit;
 use crate::plan::rootfs::RootfsPlan;
 use crate::proto::Failure;
@@ -90,16 +91,16 @@ pub(super) fn split_pid(
     (pid.pop().map(|(_, fd)| fd), others)
 }
 
-/// Writes gid_map and uid_map of a new user namespace, each in one write (user_namespaces(7)).
-pub(super) fn write_id_maps(pid: Pid, namespaces: &Namespaces) -> Result<()> {
-    write_map(pid, "gid_map", &namespaces.gid_map, "linux.gidMappings")?;
-    write_map(pid, "uid_map", &namespaces.uid_map, "linux.uidMappings")
-}
-
-fn write_map(pid: Pid, file: &str, map: &[IdMap], field: &str) -> Result<()> {
-    let text = map_text(map);
-    procfs::write_of_process(pid, file, &text)
-        .with_context(|| format!("{field}: map `{}`", text.trim_end().replace('\n', ", ")))
+/// Non-dumpable before anything of the container can see a process of ours (E2). The process cloned next inherits it, and its
+/// files in /proc belong to root from then on. An unprivileged runtime still has to write some of them, so there the clone
+/// stays as it is until it has been placed, and then becomes non-dumpable itself, before it enters anything. Until then it is
+/// visible to processes of this same user outside of containers and to nobody else: the new user namespace has no other
+/// process, and one to be joined is not joined yet.
+pub(super) fn hide_from_container(host: &Host) -> Result<()> {
+    if host.is_unprivileged() {
+        return Ok(());
+    }
+    nix::sys::prctl::set_dumpable(false).context("make the runtime non-dumpable")
 }
 
 /// By the runtime and not by the process itself, whose /proc files belong to root as it is not dumpable (E2).
@@ -147,8 +148,16 @@ pub(super) fn describe_death(pid: Pid) -> String {
 /// clone3 says only EINVAL, EPERM or ENOSPC; this says what that means here.
 pub(super) fn clone_hint(flags: CloneFlags) -> String {
     let hint = match Errno::last() {
+        Errno::EPERM if flags.contains(CloneFlags::CLONE_NEWUSER) => {
+            " (user namespaces are not allowed to this user: see /proc/sys/kernel/unprivileged_userns_clone \
+             and apparmor_restrict_unprivileged_userns there)"
+        }
         Errno::EPERM => {
             " (not allowed to make these namespaces: run as root or with a user namespace)"
+        }
+        Errno::EACCES => {
+            " (the caller's cgroup and the container's are not both below one that belongs to the user: \
+             `systemd-run --user --scope` calls from one that is)"
         }
         Errno::ENOSPC => " (a limit of user namespaces: see /proc/sys/user/max_*_namespaces)",
         Errno::EINVAL => " (the kernel lacks one of these namespaces)",

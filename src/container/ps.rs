@@ -1,10 +1,16 @@
 //! `ps`: the pids in a container's cgroup, as the host sees them.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::Container;
 use super::options::Context;
 
 pub(crate) fn pids(context: &Context, id: &str) -> Result<Vec<i32>> {
-    Container::open(context, id)?.cgroup()?.pids()
+    let container = Container::open(context, id)?;
+    let cgroup = container.cgroup()?;
+    ensure!(
+        cgroup.exists(),
+        "the container has no cgroup to tell its processes from others: `{id}`"
+    );
+    cgroup.pids()
 }

@@ -41,6 +41,15 @@ pub(crate) fn check_id(id: &str) -> Result<()> {
     Ok(())
 }
 
+/// What a user who may not use the default root has to do.
+fn user_hint() -> &'static str {
+    if nix::unistd::geteuid().is_root() {
+        ""
+    } else {
+        " (without --root a user needs $XDG_RUNTIME_DIR)"
+    }
+}
+
 /// The state root of `--root`.
 pub(crate) struct Store {
     path: PathBuf,
@@ -94,8 +103,9 @@ impl Store {
                 }
                 Err(Errno::ENOENT) => self.make_root()?,
                 Err(errno) => {
-                    return Err(errno)
-                        .with_context(|| format!("--root: open `{}`", self.path.display()));
+                    return Err(errno).with_context(|| {
+                        format!("--root: open `{}`{}", self.path.display(), user_hint())
+                    });
                 }
             }
         }
@@ -106,13 +116,14 @@ impl Store {
         use std::os::unix::fs::DirBuilderExt as _;
         let parent = self.path.parent().unwrap_or(&self.path);
         std::fs::create_dir_all(parent)
-            .with_context(|| format!("--root: make `{}`", parent.display()))?;
+            .with_context(|| format!("--root: make `{}`{}", parent.display(), user_hint()))?;
         match std::fs::DirBuilder::new()
             .mode(self.mode)
             .create(&self.path)
         {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            other => other.with_context(|| format!("--root: make `{}`", self.path.display())),
+            other => other
+                .with_context(|| format!("--root: make `{}`{}", self.path.display(), user_hint())),
         }
     }
 

@@ -27,6 +27,7 @@ pub(crate) struct Child<'a> {
     pub(crate) ignored_signals: u64,
     /// Whether the ids of this process are those of a user namespace other than the host's.
     pub(crate) in_user_namespace: bool,
+    pub(crate) groups: Groups,
     pub(crate) new_keyring: bool,
     /// Descriptors from 3 on that the program inherits.
     pub(crate) preserved: u32,
@@ -36,6 +37,29 @@ pub(crate) struct Child<'a> {
     pub(crate) program: Option<std::ffi::CString>,
     /// The working directory could not be entered as root and is tried again as the user.
     pub(crate) cwd_pending: bool,
+}
+
+/// The supplementary groups that this process was born with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Groups {
+    /// The runtime's, to be dropped before any of the container's files is touched.
+    Inherited,
+    /// The same, but they may be what opens the way to the sources of mounts: dropped right before the root is entered.
+    UntilRoot,
+    Dropped,
+    /// They stay: setgroups(2) is denied in this user namespace.
+    Denied,
+}
+
+impl Groups {
+    /// What to do about them, from what is known of the runtime's own user namespace.
+    pub(crate) fn at_birth(denied: bool) -> Groups {
+        if denied {
+            Groups::Denied
+        } else {
+            Groups::Inherited
+        }
+    }
 }
 
 /// What only a container's init has.
@@ -70,6 +94,8 @@ impl<'a> Child<'a> {
 
 pub(super) fn await_placed(child: &mut Child<'_>) -> Result<()> {
     let pid = child.end()?.await_placed()?;
+    // Of an unprivileged runtime: it has just written this process's files in /proc, which it could not were they root's (E2).
+    nix::sys::prctl::set_dumpable(false).context("make the process non-dumpable")?;
     if let Some(part) = &mut child.container {
         part.host_pid = pid;
     }

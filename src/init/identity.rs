@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use caps::CapSet;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
@@ -11,7 +11,7 @@ use nix::sys::prctl;
 use nix::sys::stat::{Mode, SFlag, fstat, makedev, umask};
 use nix::unistd::{Gid, Uid, chdir, fchown, setgroups, setresgid, setresuid};
 
-use super::Child;
+use super::{Child, Groups};
 use crate::plan::process::capability_set;
 use crate::sys;
 
@@ -138,19 +138,7 @@ pub(super) fn take_identity(child: &mut Child<'_>) -> Result<()> {
     let wanted = process.capabilities;
     drop_bounding(wanted.bounding)?;
     prctl::set_keepcaps(true).context("keep capabilities over the change of user")?;
-    let groups: Vec<Gid> = user
-        .additional_gids
-        .iter()
-        .copied()
-        .map(Gid::from_raw)
-        .collect();
-    // With an empty list as well: the runtime's own groups must go (U3).
-    setgroups(&groups).with_context(|| {
-        format!(
-            "process.user.additionalGids: set groups {:?}",
-            user.additional_gids
-        )
-    })?;
+    set_groups(child.groups, &user.additional_gids)?;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     setresgid(gid, gid, gid)
         .map_err(|errno| unmapped(errno, "gid", user.gid, child.in_user_namespace))?;
@@ -160,6 +148,20 @@ pub(super) fn take_identity(child: &mut Child<'_>) -> Result<()> {
     set_capabilities(process)?;
     umask(Mode::from_bits_truncate(user.umask));
     Ok(())
+}
+
+/// With an empty list as well: the runtime's own groups must go (U3), unless the user namespace keeps them.
+fn set_groups(state: Groups, gids: &[u32]) -> Result<()> {
+    if state == Groups::Denied {
+        ensure!(
+            gids.is_empty(),
+            "process.user.additionalGids: cannot set any additional groups in a rootless container: \
+             setgroups(2) is denied in its user namespace"
+        );
+        return Ok(());
+    }
+    let groups: Vec<Gid> = gids.iter().copied().map(Gid::from_raw).collect();
+    setgroups(&groups).with_context(|| format!("process.user.additionalGids: set groups {gids:?}"))
 }
 
 /// EINVAL of setuid(2) means "not mapped", which nobody could guess.

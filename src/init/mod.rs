@@ -15,7 +15,7 @@ mod tenant;
 
 use anyhow::Result;
 
-pub(crate) use child::{Child, ContainerPart};
+pub(crate) use child::{Child, ContainerPart, Groups};
 pub(crate) use stage::{enter_container, enter_running, enter_staged};
 
 use crate::error;
@@ -43,6 +43,7 @@ pub(crate) const STEPS: &[Step] = &[
     // The runtime has written id maps, cgroup and limits: only now are there ids to become and limits to stand under.
     step("placement", child::await_placed),
     step("user namespace root", namespaces::become_root),
+    step("groups", namespaces::drop_groups),
     step("namespaces", namespaces::join),
     step("late namespaces", namespaces::unshare_late),
     step("host name", attributes::host_name),
@@ -50,6 +51,7 @@ pub(crate) const STEPS: &[Step] = &[
     step("rootfs", child::prepare_root),
     step("hooks", child::await_hooks),
     step("createContainer hooks", child::create_container_hooks),
+    step("groups", namespaces::drop_late_groups),
     step("pivot", child::enter_root),
     // The console is a pty of the container's own devpts, so after the pivot (T1).
     step("console", child::console),

@@ -1,10 +1,11 @@
 //! Steps about namespaces in the process itself: ids of a user namespace, joining by descriptor, the cgroup namespace.
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
 use nix::sched::{setns, unshare};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
-use super::Child;
+use super::{Child, Groups};
 
 /// Becomes root of the user namespace (U4). Nothing to do outside of one.
 pub(super) fn become_root(child: &mut Child<'_>) -> Result<()> {
@@ -13,9 +14,29 @@ pub(super) fn become_root(child: &mut Child<'_>) -> Result<()> {
     }
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(gid, gid, gid).context("linux.gidMappings: become gid 0 of the user namespace")?;
-    setresuid(uid, uid, uid).context("linux.uidMappings: become uid 0 of the user namespace")?;
-    setgroups(&[]).context("drop the runtime's supplementary groups")?;
+    setresuid(uid, uid, uid).context("linux.uidMappings: become uid 0 of the user namespace")
+}
+
+/// Takes the runtime's supplementary groups away (U4). In a user namespace only: elsewhere `take_identity` does it.
+pub(super) fn drop_groups(child: &mut Child<'_>) -> Result<()> {
+    if !child.in_user_namespace || child.groups != Groups::Inherited {
+        return Ok(());
+    }
+    child.groups = match setgroups(&[]) {
+        Ok(()) => Groups::Dropped,
+        // Root of its user namespace and under no filter yet: the one reason left is that the namespace denies it (U3).
+        Err(Errno::EPERM) => Groups::Denied,
+        Err(errno) => return Err(errno).context("drop the runtime's supplementary groups"),
+    };
     Ok(())
+}
+
+/// The same at the last moment, where the sources of mounts were opened with them.
+pub(super) fn drop_late_groups(child: &mut Child<'_>) -> Result<()> {
+    if child.groups == Groups::UntilRoot {
+        child.groups = Groups::Inherited;
+    }
+    drop_groups(child)
 }
 
 /// Joins namespaces given by path. The descriptors were opened and their type checked by the runtime (U5).

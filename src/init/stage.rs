@@ -53,7 +53,9 @@ pub(crate) fn enter_running(mut child: Child<'_>, init: OwnedFd, namespaces: Clo
 }
 
 fn await_placement(child: &Child<'_>) -> Result<()> {
-    child.end()?.await_placed().map(drop)
+    child.end()?.await_placed()?;
+    // As in `child::await_placed`: before the first setns (E2).
+    nix::sys::prctl::set_dumpable(false).context("make the process non-dumpable")
 }
 
 /// Clones the sibling; the stage reports its pid and leaves.

@@ -8,6 +8,7 @@ pub(super) const TENANT_STEPS: &[Step] = &[
     step("session keyring", attributes::keyring),
     step("placement", child::await_placed),
     step("user namespace root", namespaces::become_root),
+    step("groups", namespaces::drop_groups),
     step("console", child::console),
     step("security labels", labels::apply),
     step("stdio owner", identity::own_stdio),

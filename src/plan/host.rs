@@ -1,4 +1,5 @@
-//! Facts about the runtime's own process, read once before the plan is made: one file, /proc/self/status.
+//! Facts about the runtime's own process, read once before the plan is made: /proc/self/status and the user namespace it
+//! runs in. Called by `container`; the question about the user namespace also by `cli` and `cgroup`.
 
 use anyhow::{Context as _, Result};
 
@@ -9,8 +10,18 @@ pub(crate) struct Host {
     pub(crate) permitted: u64,
     /// Signals the caller left ignored (bit n-1 = signal n): the program must not inherit that (X5).
     pub(crate) ignored_signals: u64,
-    /// Effective uid.
+    /// Effective ids.
     pub(crate) euid: u32,
+    pub(crate) egid: u32,
+    /// setgroups(2) is refused in the user namespace of the runtime, and so in every one made in it.
+    pub(crate) setgroups_denied: bool,
+}
+
+/// Every id is mapped to itself there; a map that can not be read means a kernel without user namespaces.
+pub(crate) fn in_initial_user_namespace() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| {
+        map.split_whitespace().eq(["0", "0", "4294967295"])
+    })
 }
 
 impl Host {
@@ -28,6 +39,16 @@ impl Host {
             permitted: mask("CapPrm:")?,
             ignored_signals: mask("SigIgn:")?,
             euid: nix::unistd::geteuid().as_raw(),
+            egid: nix::unistd::getegid().as_raw(),
+            // In the initial user namespace it is never denied, and elsewhere the file is there.
+            setgroups_denied: std::fs::read("/proc/self/setgroups")
+                .is_ok_and(|text| text.trim_ascii() == b"deny"),
         })
+    }
+
+    /// A user of the host without root's rights: what those rights are needed for is done inside of the container's user
+    /// namespace, where the user has them.
+    pub(crate) fn is_unprivileged(&self) -> bool {
+        self.euid != 0
     }
 }

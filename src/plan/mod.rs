@@ -14,6 +14,7 @@ pub(crate) mod process;
 pub(crate) mod resource_checks;
 pub(crate) mod resources;
 pub(crate) mod rootfs;
+pub(crate) mod rootless;
 pub(crate) mod seccomp;
 pub(crate) mod state;
 pub(crate) mod update;

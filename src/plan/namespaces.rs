@@ -194,6 +194,11 @@ pub(crate) fn map_text(map: &[IdMap]) -> String {
     })
 }
 
+/// Whether a map is nothing but this id of the host: the one that the kernel takes from a user without rights.
+pub(crate) fn is_own_alone(map: &[IdMap], own: u32) -> bool {
+    matches!(map, [only] if only.size == 1 && only.host == own)
+}
+
 /// The host's id of a container's id, `None` where it is not mapped. Without mappings ids are the host's.
 pub(crate) fn host_id(map: &[IdMap], id: u32) -> Option<u32> {
     if map.is_empty() {
@@ -252,6 +257,23 @@ mod tests {
         assert_eq!(host_id(&map, 15), None);
         assert_eq!(host_id(&[], 15), Some(15));
         assert_eq!(map_text(&map), "0 1000 10\n10 5000 5\n");
+    }
+
+    #[test]
+    fn only_the_own_id_alone_needs_no_helper() {
+        let line = |container, host, size| IdMap {
+            container,
+            host,
+            size,
+        };
+        assert!(is_own_alone(&[line(0, 1000, 1)], 1000));
+        assert!(is_own_alone(&[line(7, 1000, 1)], 1000));
+        assert!(!is_own_alone(&[line(0, 1000, 2)], 1000));
+        assert!(!is_own_alone(&[line(0, 1001, 1)], 1000));
+        assert!(!is_own_alone(
+            &[line(0, 1000, 1), line(1, 100_000, 1)],
+            1000
+        ));
     }
 
     #[test]

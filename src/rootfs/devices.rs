@@ -52,7 +52,7 @@ fn make_one(
     };
     let own_mounts = plan.namespaces.mount == MountNamespace::New;
     if plan.namespaces.user && own_mounts && node.kind != NodeKind::Fifo {
-        return bind(&sources.next()?, dir, name);
+        return bind(&sources.next_or(|| host_node(node))?, dir, name);
     }
     match make_node(node, dir, name)? {
         Made::Yes => Ok(()),

@@ -14,6 +14,7 @@ use super::sources::Sources;
 use super::{DIR_MODE, FILE_MODE, cgroup, copy_up, overlay};
 use crate::fs::inroot::{self, Links};
 use crate::fs::procfs;
+use crate::plan::host::in_initial_user_namespace;
 use crate::plan::mounts::{
     CgroupMounts, Change, FsMount, MountKind, MountOp, Propagation, Special,
 };
@@ -32,11 +33,14 @@ pub(super) fn carry_out(
 ) -> Result<Option<OwnedFd>> {
     match &op.kind {
         MountKind::Bind { source, recursive } => {
-            let tree = if plan.opens_early(op) {
-                sources.next()
-            } else {
+            let open = || {
                 copy_source(op, source, *recursive)
                     .and_then(|tree| apply(tree.as_fd(), op, op.top).map(|()| tree))
+            };
+            let tree = if plan.opens_early(op) {
+                sources.next_or(open)
+            } else {
+                open()
             }
             .with_context(|| format!("source `{}`", source.display()))?;
             bind(op, root, &tree)?;
@@ -55,13 +59,24 @@ pub(super) fn copy_source(op: &MountOp, source: &Path, recursive: bool) -> Resul
     } else {
         Depth::Top
     };
-    let tree = clone_tree(AT_FDCWD, source, depth).context("open")?;
+    let tree = clone_tree(AT_FDCWD, source, depth).map_err(|errno| source_error(errno, depth))?;
     if op.destination == Path::new("/proc")
         && !procfs::is_proc_root(tree.as_fd()).context("look at the source")?
     {
         bail!("only a proc file system may be mounted at `/proc`");
     }
     Ok(tree)
+}
+
+/// Mounts that a mount namespace got from one of another user's stay together: what one covers must not be shown.
+fn source_error(errno: Errno, depth: Depth) -> Error {
+    let text = match (errno, depth) {
+        (Errno::EINVAL, Depth::Top) => {
+            "open (in a user namespace, one with mounts of the host below it needs `rbind`)"
+        }
+        _ => "open",
+    };
+    Error::new(errno).context(text)
 }
 
 fn bind(op: &MountOp, root: BorrowedFd<'_>, tree: &OwnedFd) -> Result<()> {
@@ -201,7 +216,8 @@ fn file_system(
 /// A user namespace may not make a sysfs of a network namespace, nor a proc of a pid namespace, that is not its own;
 /// the host's is then what it would have shown.
 fn instead(op: &MountOp, fs: &FsMount, own: Namespaces, error: Error) -> Result<OwnedFd> {
-    let refused = own.user && error.downcast_ref::<Errno>() == Some(&Errno::EPERM);
+    let refused = error.downcast_ref::<Errno>() == Some(&Errno::EPERM)
+        && (own.user || !in_initial_user_namespace());
     let source = match fs.special {
         Special::Sysfs if refused => "/sys",
         Special::Proc if refused && !own.pid => "/proc",

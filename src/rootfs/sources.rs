@@ -4,7 +4,8 @@
 //!
 //! The mounts wait in a socket pair as messages, not as descriptors of the process: a config with thousands of mounts
 //! works under a small limit of open files (M6). Without a user namespace nothing else is opened here, because the child
-//! still reaches the host's paths until it pivots.
+//! still reaches the host's paths until it pivots. Nor where the runtime is an unprivileged user's: copying a mount is a
+//! right that only the child has, in its namespaces, and it walks to a source as the same user.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,6 +29,8 @@ const BUFFER: usize = 1 << 20;
 
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
+    /// The parent has opened them; otherwise each is opened by the child when its turn comes.
+    handed_over: bool,
     queue: Option<OwnedFd>,
     /// Received and not yet used.
     pending: VecDeque<OwnedFd>,
@@ -64,14 +67,23 @@ impl Sources {
             sender.push(devices::host_node(node)?)?;
         }
         Ok(Self {
+            handed_over: true,
             queue: sender.finish()?,
             pending: VecDeque::new(),
             null,
         })
     }
 
-    /// The next mount of the plan's order.
-    pub(super) fn next(&mut self) -> Result<OwnedFd> {
+    /// The next mount of the plan's order, from the parent or, where that had nothing to open, by `open`.
+    pub(super) fn next_or(&mut self, open: impl FnOnce() -> Result<OwnedFd>) -> Result<OwnedFd> {
+        if self.handed_over {
+            self.next()
+        } else {
+            open()
+        }
+    }
+
+    fn next(&mut self) -> Result<OwnedFd> {
         if self.pending.is_empty()
             && let Some(queue) = &self.queue
         {

@@ -46,11 +46,14 @@ mod limits;
 mod masks;
 mod mount_points;
 mod mounts;
+mod namespace_root;
 mod namespaces;
 mod output;
 mod overlay;
 mod process;
 mod races;
+mod rootless;
+mod rootless_cgroups;
 mod seccomp;
 mod seccomp_notify;
 mod signals;
@@ -83,6 +86,9 @@ fn main() -> ExitCode {
         capabilities::TESTS,
         namespaces::TESTS,
         user_namespace::TESTS,
+        rootless::TESTS,
+        rootless_cgroups::TESTS,
+        namespace_root::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
         idmap::TESTS,

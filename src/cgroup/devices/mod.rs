@@ -10,6 +10,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use crate::cgroup::dir::Dir;
 use crate::plan::device_rule::{DeviceKind, DeviceRule};
+use crate::plan::host::in_initial_user_namespace;
 use crate::plan::resources::Resources;
 use crate::sys::bpf;
 use program::Insn;
@@ -33,7 +34,7 @@ pub(crate) fn set_v2(dir: &Dir, r: &Resources, group: Group) -> Result<()> {
     if group == Group::Fresh && policy.is_allow_all() {
         return Ok(());
     }
-    tolerate_user_namespace(replace_program(dir, &policy, group)).with_context(|| {
+    tolerate_rootless(replace_program(dir, &policy, group)).with_context(|| {
         format!("linux.resources.devices: devices controller: device program of cgroup `{dir}`")
     })
 }
@@ -107,7 +108,7 @@ fn with_lifted_memlock<T>(work: impl FnOnce() -> T) -> Option<T> {
 pub(crate) fn set_v1(dir: &Dir, r: &Resources) -> Result<()> {
     let rules: Vec<&DeviceRule> = r.device_rules().collect();
     let target = Policy::from_rules(rules.iter().copied())?;
-    tolerate_user_namespace(write_v1(dir, &target, &rules))
+    tolerate_rootless(write_v1(dir, &target, &rules))
         .context("linux.resources.devices: devices controller")
 }
 
@@ -165,19 +166,18 @@ fn in_listed_order(mut writes: Vec<DeviceRule>, rules: &[&DeviceRule]) -> Vec<De
     writes
 }
 
-/// In a user namespace device rules can not be changed, and need not be: devices can not be made or opened there
-/// beyond what the outside allows.
-fn tolerate_user_namespace(result: Result<()>) -> Result<()> {
+/// Without the rights of the host's root device rules can not be changed, and need not be: devices can not be made or opened
+/// beyond what the user of the runtime may do anyway.
+fn tolerate_rootless(result: Result<()>) -> Result<()> {
     match result {
-        Err(error) if error.downcast_ref() == Some(&Errno::EPERM) && in_user_namespace() => Ok(()),
+        Err(error) if error.downcast_ref() == Some(&Errno::EPERM) && is_rootless() => Ok(()),
         result => result,
     }
 }
 
-/// The initial user namespace maps all 32 bits of ids onto themselves. Looked at only after a refusal.
-fn in_user_namespace() -> bool {
-    std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_ascii_whitespace().ne(["0", "0", "4294967295"]))
+/// Looked at only after a refusal.
+fn is_rootless() -> bool {
+    !nix::unistd::geteuid().is_root() || !in_initial_user_namespace()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub(crate) mod leak;
 mod runner;
 pub(crate) mod runtime;
 pub(crate) mod tty;
+pub(crate) mod user;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
