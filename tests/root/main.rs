@@ -22,8 +22,8 @@
 
 mod support;
 
-mod beside_runc;
 mod against_runc;
+mod beside_runc;
 mod capabilities;
 mod cgroup_edges;
 mod cgroups;
