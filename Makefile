@@ -13,7 +13,7 @@ STATIC  = target/$(TARGET)/release/rundlet
 export RUNDLET_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help build static check test test-root test-unit conformance-docker demo man install uninstall clean packages target
+.PHONY: help build static check test test-root test-unit test-vm conformance-docker demo man install uninstall clean packages target
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ test-unit: ## unit tests alone (those that need root say so and are skipped)
 
 test-root: static ## tests of the static binary alone
 	RUNDLET_TEST_RUNTIME=$(CURDIR)/$(STATIC) $(CARGO) test --test root
+
+PARTS ?=
+test-vm: static ## the root tests, docker, containerd and podman in a guest with systemd and cgroup v2 alone; PARTS="docker podman:pause" runs these
+	tests/vm/suite.sh $(PARTS)
 
 conformance-docker: packages static ## every docker command on runc and on rundlet, compared
 	conformance/docker/run.py /usr/sbin/runc $(CURDIR)/$(STATIC)

@@ -46,6 +46,10 @@ complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "delete" -d 'remove 
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "spec" -d 'write a config.json to start from'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "features" -d 'print what this version supports as JSON'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "update" -d 'change the resource limits of a container'
+<<<<<<< HEAD
+complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "events" -d 'not supported by this version'
+=======
+>>>>>>> 76128acc9814f72ff5071254f945e78a44926566
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "checkpoint" -d 'not supported by this version'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "restore" -d 'not supported by this version'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "help" -d 'print help on rundlet or on a verb'

@@ -131,44 +131,41 @@ impl Watch<'_> {
         }
     }
 
-    /// What is true now.
+    /// What is true now. Kills are looked at after the processes: one that came between the two looks is not lost.
     fn look(&mut self) -> nix::Result<Happened> {
-        match &mut self.kind {
-            Armed::V2 { state, memory } => {
-                if let Some((fd, known)) = memory {
-                    let count = kills(&read_again(fd)?);
-                    if count > std::mem::replace(known, count) {
-                        return Ok(Happened::Oom);
-                    }
-                }
-                let empty = keyed(&read_again(state)?, "populated") == Some(0);
-                Ok(if empty {
-                    Happened::Empty
-                } else {
-                    Happened::Nothing
-                })
+        let empty = self.is_empty()?;
+        let killed = match &mut self.kind {
+            Armed::V2 {
+                memory: Some((fd, known)),
+                ..
+            } => {
+                let count = kills(&read_again(fd)?);
+                count > std::mem::replace(known, count)
             }
-            Armed::V1 { memory, all, init } => {
-                if let Some((event, dir)) = memory
-                    && event.read().is_ok()
-                {
-                    // The removal of the cgroup makes the same sign.
-                    let there = dir.has("cgroup.event_control");
-                    return Ok(if there {
-                        Happened::Oom
-                    } else {
-                        Happened::Empty
-                    });
-                }
+            // The removal of the cgroup makes the same sign.
+            Armed::V1 {
+                memory: Some((event, dir)),
+                ..
+            } => event.read().is_ok() && dir.has("cgroup.event_control"),
+            Armed::V1 { .. } | Armed::V2 { .. } => false,
+        };
+        Ok(match (killed, empty) {
+            (true, _) => Happened::Oom,
+            (false, true) => Happened::Empty,
+            (false, false) => Happened::Nothing,
+        })
+    }
+
+    fn is_empty(&mut self) -> nix::Result<bool> {
+        Ok(match &mut self.kind {
+            Armed::V2 { state, .. } => keyed(&read_again(state)?, "populated") == Some(0),
+            Armed::V1 { all, init, .. } => {
                 if init.is_some_and(has_ended) {
                     *init = None;
                 }
-                if init.is_none() && procs::pids(all).is_ok_and(|pids| pids.is_empty()) {
-                    return Ok(Happened::Empty);
-                }
-                Ok(Happened::Nothing)
+                init.is_none() && procs::pids(all).is_ok_and(|pids| pids.is_empty())
             }
-        }
+        })
     }
 
     fn poll(&self, time: Duration) -> nix::Result<()> {

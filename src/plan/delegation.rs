@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn planned(uid: u32, value: &str, options: Value, namespaces: Value) -> Result<Delegation> {
+    fn planned(uid: u32, value: &str, options: &Value, namespaces: &Value) -> Result<Delegation> {
         let mut annotations = json!({});
         if !value.is_empty() {
             annotations[ANNOTATION] = json!(value);
@@ -100,7 +100,7 @@ mod tests {
         plan(&spec, &namespaces)
     }
 
-    fn owner_of(uid: u32, options: Value, namespaces: Value) -> Option<u32> {
+    fn owner_of(uid: u32, options: &Value, namespaces: &Value) -> Option<u32> {
         planned(uid, "", options, namespaces).unwrap().owner
     }
 
@@ -108,21 +108,21 @@ mod tests {
     fn the_owner_is_who_runs_the_process() {
         let own = json!([{"type": "cgroup"}]);
         let user = json!([{"type": "cgroup"}, {"type": "user"}]);
-        assert_eq!(owner_of(7, json!(["rw"]), user.clone()), Some(100_007));
-        assert_eq!(owner_of(0, json!([]), user.clone()), Some(100_000));
-        assert_eq!(owner_of(7, json!([]), own.clone()), Some(7));
-        assert_eq!(owner_of(0, json!([]), own), None);
+        let (none, rw, ro) = (json!([]), json!(["ro", "rw"]), json!(["nosuid", "ro"]));
+        assert_eq!(owner_of(7, &rw, &user), Some(100_007));
+        assert_eq!(owner_of(0, &none, &user), Some(100_000));
+        assert_eq!(owner_of(7, &none, &own), Some(7));
+        assert_eq!(owner_of(0, &none, &own), None);
         // Not mapped, not writable, or the host's view: it stays root's.
-        assert_eq!(owner_of(5000, json!(["rw"]), user.clone()), None);
-        assert_eq!(owner_of(7, json!(["nosuid", "ro"]), user), None);
-        assert_eq!(owner_of(7, json!(["rw"]), json!([{"type": "user"}])), None);
+        assert_eq!(owner_of(5000, &rw, &user), None);
+        assert_eq!(owner_of(7, &ro, &user), None);
+        assert_eq!(owner_of(7, &rw, &json!([{"type": "user"}])), None);
     }
 
     #[test]
     fn the_annotation() {
         let own = json!([{"type": "cgroup"}]);
-        let of =
-            |value: &str, namespaces: &Value| planned(3, value, json!(["ro"]), namespaces.clone());
+        let of = |value: &str, namespaces: &Value| planned(3, value, &json!(["ro"]), namespaces);
         let leaf = Delegation {
             owner: Some(3),
             payload: Payload::InLeaf,

@@ -138,8 +138,22 @@ fn pivot(root: BorrowedFd<'_>, plan: &RootfsPlan) -> Result<()> {
         set_attr(old.as_fd(), Depth::Recursive, propagate(libc::MS_SLAVE))
             .context("make the old root a slave")?;
     }
-    umount2(".", MntFlags::MNT_DETACH).context("umount the old root")?;
+    detach_here().context("umount the old root")?;
     chdir("/").context("chdir `/`")
+}
+
+/// Detaches the mount of the working directory. What lies on top of it goes first, one a call: with the host's `/` as
+/// `root.path` that is what was mounted there for the container, and the host's root must not stay below.
+fn detach_here() -> nix::Result<()> {
+    umount2(".", MntFlags::MNT_DETACH)?;
+    loop {
+        match umount2(".", MntFlags::MNT_DETACH) {
+            Ok(()) => {}
+            // It is no mount of this namespace any more.
+            Err(Errno::EINVAL) => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
+    }
 }
 
 /// The old root stays below the new one. What would be worth going back for goes first: the host's proc and sysfs.

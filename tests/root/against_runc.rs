@@ -150,10 +150,6 @@ fn events_of_one_cgroup(cx: &Cx) {
         let mut explained = Vec::new();
         if cx.is_v2() {
             let reference = json_of(&theirs, &args);
-            // runc has pressure from 1.2 on.
-            if reference.pointer("/data/cpu/psi").is_none() {
-                explained.extend(["/data/cpu/psi", "/data/memory/psi", "/data/blkio"]);
-            }
             // runc looks for `hugetlb.SIZE.rsvd.events`, which no kernel has, and then shows no size at all.
             if reference["data"]["hugetlb"] == json!({}) {
                 explained.push("/data/hugetlb");
@@ -162,9 +158,10 @@ fn events_of_one_cgroup(cx: &Cx) {
         // The kernel sums some counters up only every two seconds.
         let mut left = Vec::new();
         let mut round = || {
-            let before = json_of(&theirs, &args);
-            let own = json_of(&ours, &args);
-            left = differences(&own, &before, &explained);
+            let mut reference = json_of(&theirs, &args);
+            let mut own = json_of(&ours, &args);
+            comparable(&mut own, &mut reference);
+            left = differences(&own, &reference, &explained);
             left.is_empty()
         };
         let end_of_time = std::time::Instant::now() + std::time::Duration::from_secs(15);
@@ -178,6 +175,22 @@ fn events_of_one_cgroup(cx: &Cx) {
         }
         ours.call("resume").ok();
         end(ours, &theirs);
+    }
+}
+
+/// runc has pressure from 1.2 on, and lists the devices of v2 in any order.
+fn comparable(own: &mut Value, reference: &mut Value) {
+    if reference.pointer("/data/cpu/psi").is_none() {
+        for part in ["cpu", "memory", "blkio"] {
+            own["data"][part].as_object_mut().unwrap().remove("psi");
+        }
+    }
+    for side in [own, reference] {
+        for (_, list) in side["data"]["blkio"].as_object_mut().unwrap() {
+            if let Some(entries) = list.as_array_mut() {
+                entries.sort_by_key(Value::to_string);
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::{CGROUP_PARENT, Cx};
+use crate::support::{CGROUP_PARENT, Cx, eventually};
 use Meant::{Done, Files, Refused, Same};
 
 const RUNC: &str = "/usr/sbin/runc";
@@ -39,16 +39,29 @@ pub(super) fn runc(cx: &Cx) -> Cx {
     }
 }
 
+/// The cgroups of a container that are there.
+fn groups(cx: &Cx, id: &str) -> Vec<PathBuf> {
+    let top = Path::new("/sys/fs/cgroup");
+    if cx.is_v2() {
+        return vec![top.join(CGROUP_PARENT).join(id)];
+    }
+    let entries = fs::read_dir(top).unwrap().flatten();
+    let groups = entries.map(|e| e.path().join(CGROUP_PARENT).join(id));
+    groups.filter(|path| path.exists()).collect()
+}
+
+/// runc 1.1 leaves a cgroup behind whose dying process it does not wait for, on a busy host.
+fn clean_after_runc(cx: &Cx, id: &str) {
+    for group in groups(cx, id) {
+        eventually("a cgroup that runc left is removed", 20, || {
+            fs::remove_dir(&group).is_ok() || !group.exists()
+        });
+    }
+}
+
 /// The settings of all cgroups of a container, by controller and file; what counts or measures is left out.
 pub(super) fn settings(cx: &Cx, id: &str) -> Settings {
-    let top = Path::new("/sys/fs/cgroup");
-    let groups: Vec<PathBuf> = if cx.is_v2() {
-        vec![top.join(CGROUP_PARENT).join(id)]
-    } else {
-        let entries = fs::read_dir(top).unwrap().flatten();
-        let groups = entries.map(|e| e.path().join(CGROUP_PARENT).join(id));
-        groups.filter(|path| path.exists()).collect()
-    };
+    let groups = groups(cx, id);
     assert!(!groups.is_empty(), "no cgroup of {id}");
     let mut out = BTreeMap::new();
     for entry in groups
@@ -145,6 +158,9 @@ pub(super) fn created(cx: &Cx, name: &str, resources: &Value) -> Side {
         Err(output.stderr)
     };
     cx.call(&["delete", "--force", &bundle.id]).ok();
+    if !cx.is_rundlet() {
+        clean_after_runc(cx, &bundle.id);
+    }
     side
 }
 

@@ -138,6 +138,21 @@ fn the_limits_are_out_of_reach(cx: &Cx) {
         .exec_sh("dd if=/dev/zero of=/dev/null bs=80M count=1 2>/dev/null; echo $?")
         .ok()
         .prints("137");
+    // An update is for both.
+    cx.call(&[
+        "update",
+        "--memory",
+        "48M",
+        "--memory-swap",
+        "48M",
+        &container.id,
+    ])
+    .ok();
+    let own = own_group(&container);
+    for dir in [own.parent().unwrap(), &own] {
+        let limit = fs::read_to_string(dir.join("memory.max")).unwrap();
+        assert_eq!(limit.trim(), (48 * MIB).to_string(), "{}", dir.display());
+    }
     container.end();
 }
 
@@ -348,7 +363,7 @@ fn boots(cx: &Cx, bundle: &Bundle) {
     let system = || container.exec(&["systemctl", "is-system-running"]);
     let mut last = String::new();
     eventually("systemd is up", 40, || {
-        last = system().text().to_owned();
+        system().text().clone_into(&mut last);
         matches!(last.as_str(), "running" | "degraded")
     });
     let failed = container.exec(&["systemctl", "--failed", "--no-legend"]);

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use super::beside_runc::Meant::{Refused, Same};
+use super::beside_runc::all_created;
 use crate::support::{Cx, tests};
 
 tests! {
@@ -25,6 +27,7 @@ tests! {
     host dev_from_a_bind_is_left_alone;
     host dev_as_a_link_does_not_touch_the_host = "runc 1.1.5 is CVE-2026-41579";
     host existing_file_in_the_place_of_a_node;
+    host device_rules_are_runcs;
 }
 
 const DEFAULTS: &str =
@@ -281,5 +284,60 @@ fn existing_file_in_the_place_of_a_node(cx: &Cx) {
             || output.stdout.starts_with("character special file 1:3\n")
             || !cx.is_rundlet(),
         "{output}"
+    );
+}
+
+/// In order and with odd ones.
+fn device_rules_are_runcs(cx: &Cx) {
+    let none = json!({"allow": false, "access": "rwm"});
+    let rule = |allow, major: i64, minor: i64, access: &str| json!({"allow": allow, "type": "c", "major": major, "minor": minor, "access": access});
+    let list = |rules: serde_json::Value| json!({ "devices": rules });
+    all_created(
+        cx,
+        &[
+            (list(json!([])), Same),
+            (list(json!([none])), Same),
+            (list(json!([none, rule(true, 10, 229, "rwm")])), Same),
+            (
+                list(json!([
+                    none,
+                    rule(true, 10, 229, "r"),
+                    rule(true, 10, 229, "w")
+                ])),
+                Same,
+            ),
+            (
+                list(json!([
+                    none,
+                    rule(true, 10, -1, "rw"),
+                    rule(true, -1, 7, "m")
+                ])),
+                Same,
+            ),
+            (
+                list(
+                    json!([none, {"allow": true, "type": "b", "major": 8, "minor": 0, "access": "rm"}]),
+                ),
+                Same,
+            ),
+            (list(json!([rule(true, 10, 229, "rwm"), none])), Same),
+            (
+                list(json!([
+                    none,
+                    rule(true, 10, 229, "rwm"),
+                    rule(false, 10, 229, "w")
+                ])),
+                Same,
+            ),
+            (list(json!([{"allow": true, "access": "rwm"}])), Same),
+            (
+                list(json!([none, rule(true, 10, 229, "x")])),
+                if cx.is_v2() {
+                    Refused("access: `x`", "runc drops it")
+                } else {
+                    Same
+                },
+            ),
+        ],
     );
 }

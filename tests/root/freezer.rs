@@ -152,7 +152,7 @@ fn what_does_not_freeze_is_named_and_thawed(cx: &Cx) {
             output.stderr.contains("did not freeze within 10 s"),
             "{output}"
         );
-        assert!(output.stderr.contains("(cat, state D)"), "{output}");
+        assert!(output.stderr.contains("(cat, state D"), "{output}");
         assert_eq!(output.stderr.lines().count(), 1, "{output}");
     }
     // Nothing stays half frozen: the next one runs.

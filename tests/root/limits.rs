@@ -3,7 +3,7 @@
 use super::cgroups::MIB;
 use super::cgroups::limited;
 use super::cgroups::need;
-use crate::support::{Container, Cx, tests};
+use crate::support::{Bundle, Container, Cx, tests};
 use serde_json::json;
 use std::fs;
 
@@ -171,15 +171,32 @@ fn a_small_limit_starts_a_small_program(cx: &Cx) {
             }
             _ => {}
         }
-        let container = cx.start(&bundle);
-        crate::support::eventually("the program runs", 10, || {
-            fs::read(format!("/proc/{}/cmdline", container.pid())).unwrap() == b"/tiny\0"
-        });
-        assert_eq!(container.status(), "running", "{shape}");
-        let limit = value(&container, "memory", "memory.limit_in_bytes", "memory.max");
-        assert_eq!(limit, LIMIT.to_string(), "{shape}");
-        container.end();
+        // Each CPU keeps up to 252 KiB charged in reserve and gives it back when its worker gets to run: with several of them
+        // on a busy machine the kernel kills for want of memory that nobody has.
+        let tries =
+            std::thread::available_parallelism().map_or(1, |cpus| 10 * (cpus.get() - 1) + 1);
+        let started = (0..tries).any(|_| starts_within(cx, &bundle, LIMIT));
+        assert!(started, "{shape}: not in {tries} tries");
     }
+}
+
+/// Whether the program is running under the limit in the end.
+fn starts_within(cx: &Cx, bundle: &Bundle, bytes: u64) -> bool {
+    let container = cx.container(&bundle.id);
+    let mut runs = cx.try_create(bundle).code == 0 && container.call("start").code == 0;
+    if runs {
+        let line = format!("/proc/{}/cmdline", container.pid());
+        crate::support::eventually("the program runs or is dead", 10, || {
+            let line = fs::read(&line).unwrap_or_default();
+            line == b"/tiny\0" || line.is_empty()
+        });
+        runs = container.status() == "running"
+            && container.exec_with(&["--detach"], &["/tiny"]).code == 0;
+        let limit = value(&container, "memory", "memory.limit_in_bytes", "memory.max");
+        assert_eq!(limit, bytes.to_string());
+    }
+    cx.call(&["delete", "--force", &bundle.id]).ok();
+    runs
 }
 
 fn pids_limit_is_set(cx: &Cx) {

@@ -37,6 +37,7 @@ mod exec;
 mod exec_process;
 mod fds;
 mod freezer;
+mod fields;
 mod hook_failures;
 mod hooks;
 mod idmap;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
         cgroups::TESTS,
         cgroup_edges::TESTS,
         limits::TESTS,
+        fields::TESTS,
         update::TESTS,
         update_safety::TESTS,
         update_devices::TESTS,

@@ -21,6 +21,7 @@ tests! {
     host with_a_user_namespace = "an extension of rundlet";
     host nothing_is_left_mounted = "an extension of rundlet";
     host exec_sees_it = "an extension of rundlet";
+    host over_the_hosts_own_root = "an extension of rundlet";
     host missing_layer_is_named = "an extension of rundlet";
     host layers_of_an_engine;
 }
@@ -228,4 +229,22 @@ fn layers_of_an_engine(cx: &Cx) {
     assert!(upper.join("mnt/new").exists());
     assert!(!bundle.rootfs().join("mnt/new").exists());
     nix::mount::umount(&merged).unwrap();
+}
+
+fn over_the_hosts_own_root(cx: &Cx) {
+    let mut bundle = cx.bundle();
+    bundle.set("/root/path", json!("/"));
+    bundle.args(&["/bin/busybox", "sleep", "1000"]);
+    bundle.write();
+    let path = bundle.path.to_str().unwrap();
+    cx.call(&["run", "--overlay", "--detach", "--bundle", path, &bundle.id])
+        .ok();
+    let container = cx.container(&bundle.id);
+    // exec enters by the topmost mount of `/`: the host's root may neither lie above nor below the container's.
+    let output = container
+        .exec_sh("grep -c ' / / ' /proc/self/mountinfo; ls /proc | grep -c '^1$'; hostname; : >/only-inside")
+        .ok();
+    assert_eq!(output.text(), "1\n1\ninside", "{output}");
+    assert!(!PathBuf::from("/only-inside").exists());
+    container.end();
 }

@@ -159,7 +159,7 @@ impl Unified {
         if self.group == Group::Found {
             enable(
                 &Dir::mount(&self.at.mount)?,
-                &self.at.path,
+                &self.visible(),
                 &resources::controllers(r),
             )?;
         }
@@ -176,9 +176,11 @@ impl Unified {
         let dir = self.live()?;
         let list = resources::writes(r)?;
         let needed = resources::controllers(r);
-        enable(&Dir::mount(&self.at.mount)?, &self.at.path, &needed)?;
-        undo.save(dir, &list);
-        undo.save(dir, &resources::unified(r));
+        enable(&Dir::mount(&self.at.mount)?, &self.visible(), &needed)?;
+        for dir in std::iter::once(dir).chain(&self.delegated) {
+            undo.save(dir, &list);
+            undo.save(dir, &resources::unified(r));
+        }
         Ok(())
     }
 

@@ -151,6 +151,17 @@ created; options change them, or a process.json replaces them. It runs in the co
         ],
     },
     Page {
+        verb: "events",
+        description: "The numbers are those of the container's cgroups: bytes, nanoseconds, and for a limit that is not set the
+            greatest number there is. Of what a controller would count that the host does not have, nothing or 0 is shown.
+            The first line comes after the first interval.",
+        exit_status: "",
+        examples: &[
+            ("rundlet events --stats web", "What the container has used until now:"),
+            ("rundlet events --interval 1m web", "The same every minute, and OOM kills as they happen:"),
+        ],
+    },
+    Page {
         verb: "kill",
         description: "A container without a pid namespace of its own has no init whose end would end the others: SIGKILL goes to all of its processes.",
         exit_status: "",
@@ -198,15 +209,25 @@ a delete that failed can be repeated.",
     },
     Page {
         verb: "update",
-        description: "",
+        description: "\
+The document of --resources has the form of linux.resources in config.json. Zero and an empty text are as if not given. The quota
+and the period of the CPU, and the limits of memory and of memory with swap, reach the kernel in pairs: the half that is not
+given is the one that the container has. Entries for a disk, a size of huge pages, a network interface or an RDMA device change
+that entry alone.
+
+If one value is refused, those that were set before it are set back, and the error says so. A lower memory limit takes memory
+from the container: cgroup v1 refuses one that it can not reach, cgroup v2 kills. memory.checkBeforeUpdate in the document or in
+config.json refuses a limit below the present use on both.
+
+The new limits hold for what runs, for what exec starts later, and for a container that is created or paused.",
         exit_status: "",
-        examples: &[],
-    },
-    Page {
-        verb: "events",
-        description: "",
-        exit_status: "",
-        examples: &[],
+        examples: &[
+            ("rundlet update --memory 256m --memory-swap 512m web", "Other limits:"),
+            (
+                "rundlet update --resources - web <limits.json",
+                "What engines call, with a document on standard input:",
+            ),
+        ],
     },
     Page {
         verb: "checkpoint",
