@@ -107,7 +107,9 @@ static FEATURES: Features = Features {
     ],
     mount_options: MOUNT_OPTIONS,
     linux: Linux {
-        namespaces: &["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
+        namespaces: &[
+            "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
+        ],
         capabilities: CAPABILITIES,
         cgroup: Cgroup {
             v1: true,

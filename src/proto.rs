@@ -9,6 +9,8 @@
 //!    InitPid{pid}         -->          only from a stage process: pid of the real init, as the runtime sees it;
 //!                                      the init then waits for a Placed of its own, so nothing overtakes this
 //!                         <--  Placed  id maps, cgroup and its limits, rlimits, oom score are set
+//!    TimeReady            -->          only with time offsets: the time namespace is made and still empty
+//!                         <--  OffsetsSet
 //!    RootReady            -->          only with prestart or createRuntime hooks: mounts are made, root not yet changed
 //!                         <--  HooksDone
 //!    Ready                -->          everything that can fail before the user's program has been done
@@ -34,6 +36,7 @@ const MAX_PACKET: usize = 8192;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FromInit {
     InitPid(i32),
+    TimeReady,
     RootReady,
     Ready,
     Failed(Failure),
@@ -66,6 +69,7 @@ impl std::error::Error for RuntimeGone {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ToInit {
     Placed(i32),
+    OffsetsSet,
     HooksDone,
     Committed,
 }
@@ -76,6 +80,7 @@ impl FromInit {
             FromInit::InitPid(pid) => [&[1], &pid.to_le_bytes()[..]].concat(),
             FromInit::RootReady => vec![2],
             FromInit::Ready => vec![3],
+            FromInit::TimeReady => vec![5],
             FromInit::Failed(failure) => {
                 let mut packet = vec![4];
                 packet.extend(failure.errno.to_le_bytes());
@@ -94,6 +99,7 @@ impl FromInit {
             (1, 4) => Some(FromInit::InitPid(i32::from_le_bytes(rest.try_into().ok()?))),
             (2, 0) => Some(FromInit::RootReady),
             (3, 0) => Some(FromInit::Ready),
+            (5, 0) => Some(FromInit::TimeReady),
             (4, 4..) => {
                 let (errno, text) = rest.split_at(4);
                 let text = String::from_utf8_lossy(text);
@@ -116,6 +122,7 @@ impl ToInit {
             ToInit::Placed(pid) => [&[1], &pid.to_le_bytes()[..]].concat(),
             ToInit::HooksDone => vec![2],
             ToInit::Committed => vec![3],
+            ToInit::OffsetsSet => vec![4],
         }
     }
 
@@ -124,6 +131,7 @@ impl ToInit {
             [1, pid @ ..] => Some(ToInit::Placed(i32::from_le_bytes(pid.try_into().ok()?))),
             [2] => Some(ToInit::HooksDone),
             [3] => Some(ToInit::Committed),
+            [4] => Some(ToInit::OffsetsSet),
             _ => None,
         }
     }
@@ -273,6 +281,7 @@ mod tests {
         };
         for message in [
             FromInit::InitPid(-7),
+            FromInit::TimeReady,
             FromInit::RootReady,
             FromInit::Ready,
             FromInit::Failed(failure),

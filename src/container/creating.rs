@@ -201,6 +201,11 @@ impl Ready {
     pub(super) fn await_ready(&mut self) -> Result<()> {
         loop {
             match self.receive()? {
+                FromInit::TimeReady => {
+                    let (pid, _) = self.init()?;
+                    placement::write_time_offsets(pid, &self.plan.namespaces)?;
+                    self.end.send(ToInit::OffsetsSet)?;
+                }
                 FromInit::RootReady => self.run_hooks()?,
                 FromInit::Ready => return Ok(()),
                 other @ (FromInit::InitPid(_) | FromInit::Failed(_)) => {

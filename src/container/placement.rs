@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::plan::namespaces::{IdMap, Kind, Namespaces, map_text};
+use crate::plan::namespaces::{IdMap, Kind, Namespaces, map_text, offsets_text};
 use crate::plan::process::Rlimit;
 use crate::plan::rootfs::RootfsPlan;
 use crate::proto::Failure;
@@ -95,6 +95,19 @@ fn write_map(pid: Pid, file: &str, map: &[IdMap], field: &str) -> Result<()> {
     let text = map_text(map);
     write_proc(pid, file, &text)
         .with_context(|| format!("{field}: map `{}`", text.trim_end().replace('\n', ", ")))
+}
+
+/// Writes the offsets of the time namespace that the init has made and not yet entered.
+pub(super) fn write_time_offsets(pid: Pid, namespaces: &Namespaces) -> Result<()> {
+    let text = offsets_text(&namespaces.time_offsets);
+    write_proc(pid, "timens_offsets", &text).with_context(|| {
+        let hint = match Errno::last() {
+            Errno::ERANGE => " (no clock of a container can be before its start or centuries on)",
+            _ => "",
+        };
+        let offsets = text.trim_end().replace('\n', ", ");
+        format!("linux.timeOffsets: set `{offsets}`{hint}")
+    })
 }
 
 /// By the runtime and not by the process itself, whose /proc files belong to root as it is not dumpable (E2).

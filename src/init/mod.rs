@@ -42,6 +42,7 @@ pub(crate) const STEPS: &[Step] = &[
     step("session keyring", attributes::keyring),
     // The runtime has written id maps, cgroup and limits: only now are there ids to become and limits to stand under.
     step("placement", child::await_placed),
+    step("time namespace", namespaces::offset_clocks),
     step("user namespace root", namespaces::become_root),
     step("namespaces", namespaces::join),
     step("late namespaces", namespaces::unshare_late),

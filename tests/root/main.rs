@@ -45,6 +45,7 @@ mod races;
 mod seccomp;
 mod signals;
 mod sysctl;
+mod time_namespace;
 mod tty;
 mod user_namespace;
 mod v2_groups;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         capabilities::TESTS,
         namespaces::TESTS,
         user_namespace::TESTS,
+        time_namespace::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
         devices::TESTS,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType};
 
 use super::{HostFacts, no_nul};
@@ -202,14 +202,6 @@ fn restricted_paths(linux: &Linux) -> Result<()> {
 }
 
 fn unsupported(linux: &Linux) -> Result<()> {
-    let time = linux
-        .namespaces()
-        .iter()
-        .flatten()
-        .position(|ns| ns.typ() == LinuxNamespaceType::Time);
-    if let Some(i) = time {
-        bail!("linux.namespaces[{i}].type: `time` is not supported by this version of rundlet");
-    }
     for (field, used) in [
         ("intelRdt", linux.intel_rdt().is_some()),
         ("memoryPolicy", linux.memory_policy().is_some()),
@@ -217,13 +209,6 @@ fn unsupported(linux: &Linux) -> Result<()> {
             "netDevices",
             linux
                 .net_devices()
-                .as_ref()
-                .is_some_and(|map| !map.is_empty()),
-        ),
-        (
-            "timeOffsets",
-            linux
-                .time_offsets()
                 .as_ref()
                 .is_some_and(|map| !map.is_empty()),
         ),
