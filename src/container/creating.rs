@@ -146,6 +146,7 @@ impl Ready {
         // Before the init goes on: on v1 the device rules are written one by one, and between the first, which denies all,
         // and the one that allows it again, the init could open no ptmx.
         self.cgroup()?.apply(&self.plan.resources)?;
+        placement::reset_affinity(pid);
         self.end.send(ToInit::Placed(pid.as_raw()))
     }
 

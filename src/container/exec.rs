@@ -21,6 +21,7 @@ use crate::init::{self, Child};
 use crate::plan::host::Host;
 use crate::plan::namespaces::Kind;
 use crate::plan::process::{Process, last_of_each, names};
+use crate::plan::scheduling::CpuAffinity;
 use crate::proto::{self, FromInit, RuntimeEnd, ToInit};
 use crate::seccomp::Program;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
@@ -81,7 +82,9 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
 fn process(options: &ExecOptions, record: &Record) -> Result<Process> {
     let flags = match &options.process {
         ExecProcess::File(file) => {
-            return plan::process::plan(&spec::load_process(file)?, "process");
+            let mut process = plan::process::plan(&spec::load_process(file)?, "process")?;
+            inherit(&mut process, &record.process);
+            return Ok(process);
         }
         ExecProcess::Flags(flags) => flags,
     };
@@ -122,6 +125,17 @@ fn process(options: &ExecOptions, record: &Record) -> Result<Process> {
     Ok(process)
 }
 
+/// As with runc, a process object without these has the container's.
+fn inherit(process: &mut Process, container: &Process) {
+    if process.scheduler.is_none() {
+        process.scheduler.clone_from(&container.scheduler);
+    }
+    process.io_priority = process.io_priority.or(container.io_priority);
+    if process.cpu_affinity == CpuAffinity::default() {
+        process.cpu_affinity.clone_from(&container.cpu_affinity);
+    }
+}
+
 /// A process in the container that has not been told to go.
 struct Tenant {
     end: RuntimeEnd,
@@ -159,6 +173,11 @@ impl Tenant {
             .pidfd()
             .try_clone_to_owned()
             .context("duplicate the init's pidfd")?;
+        let affinity = &process.cpu_affinity;
+        if !affinity.initial.is_empty() {
+            // Inherited by the clone, which on cgroup v2 is born in the container's cgroup.
+            placement::set_affinity(Pid::from_raw(0), &affinity.initial, "initial")?;
+        }
         let (end, tenant_end) = proto::pair()?;
         nix::sys::prctl::set_dumpable(false).context("make the runtime non-dumpable")?;
         let mut cloned = clone3(&CloneRequest {
@@ -189,6 +208,8 @@ impl Tenant {
                 ignored_signals: host.ignored_signals,
                 in_user_namespace: record.has(Kind::User),
                 new_keyring: record.new_keyring,
+                memory_policy: record.memory_policy.as_ref(),
+                personality: record.personality,
                 preserved,
                 container: None,
                 program: None,
@@ -205,6 +226,11 @@ impl Tenant {
         };
         if cgroup.clone_into_fd().is_none() {
             cgroup.attach(pid)?;
+        }
+        if !affinity.after.is_empty() {
+            placement::set_affinity(pid, &affinity.after, "final")?;
+        } else if affinity.initial.is_empty() {
+            placement::reset_affinity(pid);
         }
         if let Some(score) = process.oom_score_adj {
             placement::set_oom_score(pid, score, "process.oomScoreAdj")?;

@@ -203,6 +203,8 @@ impl<'a> Launch<'a> {
             hooks: plan.hooks.clone(),
             resources: plan.resources.clone(),
             new_keyring: plan.new_keyring,
+            memory_policy: plan.memory_policy.clone(),
+            personality: plan.personality,
         };
         slot.write(&record)?;
         if let Some(filter) = &self.filter {
@@ -255,6 +257,8 @@ impl<'a> Launch<'a> {
                 ignored_signals: self.host.ignored_signals,
                 in_user_namespace: self.plan.namespaces.has(Kind::User),
                 new_keyring: self.plan.new_keyring,
+                memory_policy: self.plan.memory_policy.as_ref(),
+                personality: self.plan.personality,
                 preserved: self.preserved,
                 container: Some(part),
                 program: None,

@@ -18,7 +18,7 @@ use crate::plan::process::Rlimit;
 use crate::plan::rootfs::RootfsPlan;
 use crate::proto::Failure;
 use crate::sys;
-use crate::{console, sd_notify};
+use crate::{console, log, sd_notify};
 
 /// Number of descriptors from 3 on that the program is to inherit: the socket-activation ones first, then --preserve-fds.
 /// All others are marked close-on-exec before anything else happens (F2).
@@ -188,6 +188,29 @@ pub(super) fn make_overlay_directories(rootfs: &RootfsPlan) -> Result<()> {
             .with_context(|| format!("overlay: make directory `{}`", directory.display()))?;
     }
     Ok(())
+}
+
+/// More CPUs than any machine has; the kernel leaves out what is not there or not in the process's cpuset.
+const ALL_CPUS: [u64; 128] = [u64::MAX; 128];
+
+/// The CPUs of the caller (of taskset, of a systemd unit) are not the container's, which are those of its cpuset: since
+/// Linux 6.2 moving to a cgroup no longer forgets what was asked for before. As runc, best effort.
+pub(super) fn reset_affinity(pid: Pid) {
+    if let Err(errno) = sys::sched::set_affinity(pid, &ALL_CPUS) {
+        log::debug(format_args!("reset the CPU affinity of {pid}: {errno}"));
+    }
+}
+
+/// `execCPUAffinity`; `field` is its part.
+pub(super) fn set_affinity(pid: Pid, cpus: &[u64], field: &str) -> Result<()> {
+    let set = sys::sched::set_affinity(pid, cpus);
+    set.with_context(|| {
+        let hint = match set {
+            Err(Errno::EINVAL) => " (none of these CPUs is there and in the cpuset)",
+            _ => "",
+        };
+        format!("process.execCPUAffinity.{field}: set{hint}")
+    })
 }
 
 /// Hands a pidfd to `--pidfd-socket`; `kind` says whose it is.

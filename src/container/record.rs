@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup;
 use crate::fs::atomic;
 use crate::plan::hooks::Hooks;
+use crate::plan::memory_policy::MemoryPolicy;
 use crate::plan::namespaces::Kind;
 use crate::plan::process::Process;
 use crate::plan::resources::Resources;
@@ -51,6 +52,11 @@ pub(crate) struct Record {
     pub(crate) resources: Resources,
     /// exec joins the container's session keyring.
     pub(crate) new_keyring: bool,
+    /// For exec, as is the personality.
+    #[serde(default)]
+    pub(crate) memory_policy: Option<MemoryPolicy>,
+    #[serde(default)]
+    pub(crate) personality: Option<i32>,
 }
 
 impl Record {

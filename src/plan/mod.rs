@@ -5,6 +5,8 @@ pub(crate) mod device_rule;
 pub(crate) mod devices;
 pub(crate) mod hooks;
 pub(crate) mod host;
+pub(crate) mod id_list;
+pub(crate) mod memory_policy;
 pub(crate) mod mount_options;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
@@ -12,6 +14,7 @@ pub(crate) mod process;
 pub(crate) mod resource_checks;
 pub(crate) mod resources;
 pub(crate) mod rootfs;
+pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 pub(crate) mod state;
 
@@ -21,6 +24,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use oci_spec::runtime::{LinuxPersonalityDomain, Spec};
 
 use self::hooks::Hooks;
+use self::memory_policy::MemoryPolicy;
 use self::namespaces::{Kind, Namespaces};
 use self::process::Process;
 use self::resources::Resources;
@@ -40,6 +44,7 @@ pub(crate) struct Plan {
     pub(crate) sysctl: Vec<Sysctl>,
     /// The execution domain as personality(2) takes it.
     pub(crate) personality: Option<i32>,
+    pub(crate) memory_policy: Option<MemoryPolicy>,
     pub(crate) cgroups_path: Option<String>,
     pub(crate) resources: Resources,
     pub(crate) seccomp: Option<seccomp::Profile>,
@@ -107,6 +112,7 @@ pub(crate) fn build(spec: &Spec, id: &str, bundle: &Path, options: &Options) -> 
         domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
         sysctl: sysctls(&linux)?,
         personality: personality(&linux)?,
+        memory_policy: memory_policy::plan(&linux)?,
         cgroups_path: cgroups_path(&linux)?,
         resources: linux
             .resources()

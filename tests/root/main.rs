@@ -35,6 +35,7 @@ mod hooks;
 mod lifecycle;
 mod limits;
 mod masks;
+mod memory_policy;
 mod mount_points;
 mod mounts;
 mod namespaces;
@@ -42,6 +43,7 @@ mod output;
 mod overlay;
 mod process;
 mod races;
+mod scheduler;
 mod seccomp;
 mod signals;
 mod sysctl;
@@ -69,6 +71,8 @@ fn main() -> ExitCode {
         namespaces::TESTS,
         user_namespace::TESTS,
         time_namespace::TESTS,
+        scheduler::TESTS,
+        memory_policy::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
         devices::TESTS,

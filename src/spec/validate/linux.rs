@@ -204,7 +204,6 @@ fn restricted_paths(linux: &Linux) -> Result<()> {
 fn unsupported(linux: &Linux) -> Result<()> {
     for (field, used) in [
         ("intelRdt", linux.intel_rdt().is_some()),
-        ("memoryPolicy", linux.memory_policy().is_some()),
         (
             "netDevices",
             linux

@@ -178,28 +178,8 @@ fn each_rule_names_its_path() {
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     let cases = [
-        (
-            "/process/scheduler",
-            json!({"policy": "SCHED_OTHER"}),
-            "process.scheduler",
-        ),
-        (
-            "/process/ioPriority",
-            json!({"class": "IOPRIO_CLASS_BE"}),
-            "process.ioPriority",
-        ),
-        (
-            "/process/execCPUAffinity",
-            json!({"initial": "0"}),
-            "process.execCPUAffinity",
-        ),
         ("/linux/intelRdt", json!({}), "linux.intelRdt"),
         ("/linux/netDevices", json!({"eth0": {}}), "linux.netDevices"),
-        (
-            "/linux/memoryPolicy",
-            json!({"mode": "MPOL_BIND", "nodes": "0"}),
-            "linux.memoryPolicy",
-        ),
     ];
     for (pointer, value, field) in cases {
         let text = refusal(pointer, value);
