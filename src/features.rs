@@ -38,7 +38,8 @@ struct Linux {
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: Enabled,
+    intel_rdt: IntelRdt,
+    memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
 }
@@ -68,6 +69,19 @@ struct Seccomp {
 #[derive(Serialize)]
 struct Enabled {
     enabled: bool,
+}
+
+#[derive(Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
+}
+
+#[derive(Serialize)]
+struct MemoryPolicy {
+    modes: List,
+    flags: List,
 }
 
 #[derive(Serialize)]
@@ -128,11 +142,31 @@ static FEATURES: Features = Features {
         },
         apparmor: Enabled { enabled: true },
         selinux: Enabled { enabled: true },
-        intel_rdt: Enabled { enabled: false },
+        intel_rdt: IntelRdt {
+            enabled: true,
+            schemata: true,
+            monitoring: true,
+        },
+        memory_policy: MemoryPolicy {
+            modes: &[
+                "MPOL_BIND",
+                "MPOL_DEFAULT",
+                "MPOL_INTERLEAVE",
+                "MPOL_LOCAL",
+                "MPOL_PREFERRED",
+                "MPOL_PREFERRED_MANY",
+                "MPOL_WEIGHTED_INTERLEAVE",
+            ],
+            flags: &[
+                "MPOL_F_NUMA_BALANCING",
+                "MPOL_F_RELATIVE_NODES",
+                "MPOL_F_STATIC_NODES",
+            ],
+        },
         mount_extensions: MountExtensions {
             idmap: Enabled { enabled: false },
         },
-        net_devices: Enabled { enabled: false },
+        net_devices: Enabled { enabled: true },
     },
     annotations: Annotations {
         commit: COMMIT,

@@ -16,17 +16,21 @@ use crate::cgroup::Cgroup;
 use crate::fs::atomic;
 use crate::plan::Plan;
 use crate::plan::namespaces::Kind;
+use crate::plan::rdt::Rdt;
 use crate::plan::resources::Resources;
 use crate::proto::{FromInit, RuntimeEnd, ToInit};
 use crate::sys::pidfd;
-use crate::{hooks, log};
+use crate::{hooks, log, net, rdt};
 
 /// A container being made. Dropped before `committed` it leaves nothing behind.
 pub(super) struct Creating {
     pub(super) slot: Slot,
     pub(super) record: Option<Record>,
     pub(super) cgroup: Option<Cgroup>,
+    rdt: Option<rdt::Group>,
     pub(super) init: Option<(Pid, OwnedFd)>,
+    /// Network devices that the container has been given.
+    devices: Option<net::Moved>,
     hooks_ran: bool,
     committed: bool,
 }
@@ -37,7 +41,9 @@ impl Creating {
             slot,
             record: None,
             cgroup: None,
+            rdt: None,
             init: None,
+            devices: None,
             hooks_ran: false,
             committed: false,
         }
@@ -55,6 +61,18 @@ impl Creating {
         self.slot.write_cgroup(&record.cgroup)?;
         Ok(cgroup)
     }
+
+    /// Makes or finds the resctrl group, and records which is ours.
+    pub(super) fn make_rdt(&mut self, plan: &Rdt) -> Result<()> {
+        let record = self
+            .record
+            .as_mut()
+            .context("the container has no record")?;
+        let group = rdt::Group::make(&rdt::mount_point()?, &self.slot.id, plan)?;
+        record.rdt = Some(group.record().clone());
+        self.rdt = Some(group);
+        self.slot.write(record)
+    }
 }
 
 impl Drop for Creating {
@@ -62,10 +80,15 @@ impl Drop for Creating {
         if self.committed {
             return;
         }
+        // While their network namespace still exists.
+        drop(self.devices.take());
         if let Some((pid, pidfd)) = &self.init {
             // ESRCH: it has died by itself; it is reaped all the same.
             let _ = pidfd::send_signal(pidfd.as_fd(), libc::SIGKILL);
             let _ = nix::sys::wait::waitpid(*pid, None);
+        }
+        if let Some(group) = &mut self.rdt {
+            group.undo();
         }
         let undone = self.cgroup.as_ref().map_or(Ok(()), |cgroup| {
             cgroup.kill_all(Signal::SIGKILL)?;
@@ -99,6 +122,8 @@ pub(super) struct Ready {
     pub(super) creating: Creating,
     pub(super) pid_file: Option<PathBuf>,
     pub(super) pidfd_socket: Option<PathBuf>,
+    /// The network namespace that is joined, if one is and devices are to be moved there.
+    pub(super) network: Option<OwnedFd>,
 }
 
 impl Ready {
@@ -143,11 +168,28 @@ impl Ready {
             placement::set_oom_score(pid, score, "process.oomScoreAdj")?;
         }
         placement::raise_rlimits(pid, &self.plan.process.rlimits)?;
+        if let Some(group) = &self.creating.rdt {
+            group.place(pid)?;
+        }
+        if !self.plan.net_devices.is_empty() {
+            self.creating.devices = Some(self.move_devices(pid)?);
+        }
         // Before the init goes on: on v1 the device rules are written one by one, and between the first, which denies all,
         // and the one that allows it again, the init could open no ptmx.
         self.cgroup()?.apply(&self.plan.resources)?;
         placement::reset_affinity(pid);
         self.end.send(ToInit::Placed(pid.as_raw()))
+    }
+
+    fn move_devices(&self, init: Pid) -> Result<net::Moved> {
+        let made;
+        let namespace = if let Some(joined) = &self.network {
+            joined
+        } else {
+            made = placement::namespace_of(init, "net")?;
+            &made
+        };
+        net::move_all(&self.plan.net_devices, namespace.as_fd())
     }
 
     /// The stage has cloned the init as its sibling, so it is this process's child; the stage itself ends.
@@ -270,6 +312,9 @@ impl Ready {
             .context("the container has no record")?;
         let init = record.init.context("the container was not recorded")?;
         self.creating.committed = true;
+        if let Some(devices) = self.creating.devices.take() {
+            devices.keep();
+        }
         let slot = self.creating.slot.try_clone()?;
         Ok(Live {
             container: Container {

@@ -17,7 +17,7 @@ use super::{Container, Live, Stopped, kill};
 use crate::cgroup::Cgroup;
 use crate::error::NotExist;
 use crate::sys::pidfd;
-use crate::{hooks, log};
+use crate::{hooks, log, rdt};
 
 /// How long an init may take to die of SIGKILL before it is reported as stuck, as runc.
 const DEATH_DEADLINE: Duration = Duration::from_secs(10);
@@ -157,6 +157,9 @@ impl Stopped {
         Cgroup::open(&record.cgroup)?
             .remove(REMOVE_DEADLINE)
             .with_context(|| format!("delete container `{}`", slot.id))?;
+        if let Some(group) = &record.rdt {
+            rdt::Group::open(group).remove()?;
+        }
         slot.remove()?;
         run_poststop(&record);
         Ok(())

@@ -26,7 +26,7 @@ use crate::proto::{self, FromInit, RuntimeEnd, ToInit};
 use crate::seccomp::Program;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::pidfd;
-use crate::{log, plan, sealed, spec};
+use crate::{log, plan, rdt, sealed, spec};
 
 /// Returns the exit code of the runtime: the process's own in the foreground, 0 when detached.
 pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
@@ -226,6 +226,9 @@ impl Tenant {
         };
         if cgroup.clone_into_fd().is_none() {
             cgroup.attach(pid)?;
+        }
+        if let Some(group) = &record.rdt {
+            rdt::Group::open(group).place(pid)?;
         }
         if !affinity.after.is_empty() {
             placement::set_affinity(pid, &affinity.after, "final")?;

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use nix::unistd::mkfifoat;
 
 use super::creating::{Creating, Ready};
-use super::options::{Context, CreateOptions, Overlay};
+use super::options::{Context, CreateOptions, Overlay, in_initial_user_namespace};
 use super::record::{self, Record};
 use super::store::{FILTER, GATE, Slot, Store, check_id};
 use super::{placement, status};
@@ -92,6 +92,10 @@ impl<'a> Launch<'a> {
                 ));
             }
         }
+        ensure!(
+            plan.net_devices.is_empty() || (host.euid == 0 && in_initial_user_namespace()),
+            "linux.netDevices: only the root of the host may move network devices"
+        );
         if let Some(profile) = &plan.seccomp {
             ensure!(
                 !profile.notifies(),
@@ -116,6 +120,9 @@ impl<'a> Launch<'a> {
         let gate = (gate == Gate::Fifo)
             .then(|| make_gate(&creating.slot))
             .transpose()?;
+        if let Some(rdt) = &self.plan.rdt {
+            creating.make_rdt(rdt)?;
+        }
         let cgroup = creating.make_cgroup(&self.plan.resources)?;
         placement::make_overlay_directories(&self.plan.rootfs)?;
         let namespaces = &self.plan.namespaces;
@@ -135,6 +142,7 @@ impl<'a> Launch<'a> {
             new.difference(late)
         };
         let joins = placement::open_namespaces(namespaces)?;
+        let network = self.joined_network(&joins)?;
         let (pid_namespace, joins) = placement::split_pid(namespaces, joins, stage);
         let part = ContainerPart {
             plan: &self.plan,
@@ -164,6 +172,7 @@ impl<'a> Launch<'a> {
             creating,
             pid_file,
             pidfd_socket,
+            network,
         };
         ready.place(stage)?;
         ready.await_ready()?;
@@ -205,6 +214,7 @@ impl<'a> Launch<'a> {
             new_keyring: plan.new_keyring,
             memory_policy: plan.memory_policy.clone(),
             personality: plan.personality,
+            rdt: None,
         };
         slot.write(&record)?;
         if let Some(filter) = &self.filter {
@@ -228,6 +238,19 @@ impl<'a> Launch<'a> {
         creating.record = Some(record);
         creating.cgroup = Some(cgroup);
         Ok(creating)
+    }
+
+    /// Another descriptor of the network namespace that is joined, for devices to be moved there.
+    fn joined_network(&self, joins: &[(usize, OwnedFd)]) -> Result<Option<OwnedFd>> {
+        if self.plan.net_devices.is_empty() {
+            return Ok(None);
+        }
+        let planned = &self.plan.namespaces.join;
+        let network = joins
+            .iter()
+            .find(|(place, _)| planned[*place].kind == Kind::Network);
+        let copy = network.map(|(_, fd)| fd.try_clone()).transpose();
+        copy.context("duplicate the network namespace")
     }
 
     /// The one clone. The child never comes back from here.

@@ -73,6 +73,13 @@ pub(super) fn open_namespaces(namespaces: &Namespaces) -> Result<Vec<(usize, Own
     Ok(opened)
 }
 
+/// A namespace of a process that the runtime has cloned.
+pub(super) fn namespace_of(pid: Pid, name: &str) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/{name}");
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    open(path.as_str(), flags, Mode::empty()).with_context(|| format!("open `{path}`"))
+}
+
 /// Separates a pid namespace to be joined, which the init must be born in, from what it joins by itself. A stage joins all.
 pub(super) fn split_pid(
     namespaces: &Namespaces,

@@ -18,6 +18,7 @@ use crate::plan::namespaces::Kind;
 use crate::plan::process::Process;
 use crate::plan::resources::Resources;
 use crate::plan::state::State;
+use crate::rdt;
 
 /// Raised when an older rundlet could not understand the record any more.
 pub(crate) const VERSION: u32 = 1;
@@ -57,6 +58,9 @@ pub(crate) struct Record {
     pub(crate) memory_policy: Option<MemoryPolicy>,
     #[serde(default)]
     pub(crate) personality: Option<i32>,
+    /// The resctrl group, once it is made.
+    #[serde(default)]
+    pub(crate) rdt: Option<rdt::Record>,
 }
 
 impl Record {

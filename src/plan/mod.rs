@@ -10,7 +10,9 @@ pub(crate) mod memory_policy;
 pub(crate) mod mount_options;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
+pub(crate) mod net_devices;
 pub(crate) mod process;
+pub(crate) mod rdt;
 pub(crate) mod resource_checks;
 pub(crate) mod resources;
 pub(crate) mod rootfs;
@@ -26,6 +28,7 @@ use oci_spec::runtime::{LinuxPersonalityDomain, Spec};
 use self::hooks::Hooks;
 use self::memory_policy::MemoryPolicy;
 use self::namespaces::{Kind, Namespaces};
+use self::net_devices::NetDevice;
 use self::process::Process;
 use self::resources::Resources;
 use self::rootfs::RootfsPlan;
@@ -42,11 +45,13 @@ pub(crate) struct Plan {
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     pub(crate) sysctl: Vec<Sysctl>,
+    pub(crate) net_devices: Vec<NetDevice>,
     /// The execution domain as personality(2) takes it.
     pub(crate) personality: Option<i32>,
     pub(crate) memory_policy: Option<MemoryPolicy>,
     pub(crate) cgroups_path: Option<String>,
     pub(crate) resources: Resources,
+    pub(crate) rdt: Option<rdt::Rdt>,
     pub(crate) seccomp: Option<seccomp::Profile>,
     pub(crate) hooks: Hooks,
     /// Whether init and exec get a session keyring of the container's.
@@ -111,9 +116,11 @@ pub(crate) fn build(spec: &Spec, id: &str, bundle: &Path, options: &Options) -> 
         hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
         domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
         sysctl: sysctls(&linux)?,
+        net_devices: net_devices::plan(&linux, &namespaces)?,
         personality: personality(&linux)?,
         memory_policy: memory_policy::plan(&linux)?,
         cgroups_path: cgroups_path(&linux)?,
+        rdt: rdt::plan(&linux)?,
         resources: linux
             .resources()
             .as_ref()

@@ -39,6 +39,7 @@ mod memory_policy;
 mod mount_points;
 mod mounts;
 mod namespaces;
+mod netdev;
 mod output;
 mod overlay;
 mod process;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         time_namespace::TESTS,
         scheduler::TESTS,
         memory_policy::TESTS,
+        netdev::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
         devices::TESTS,

@@ -12,7 +12,6 @@ use super::{HostFacts, no_nul};
 const MAPPINGS_LIMIT: usize = 340;
 
 pub(super) fn check(linux: &Linux, facts: HostFacts) -> Result<()> {
-    unsupported(linux)?;
     namespaces(linux)?;
     user_mappings(linux)?;
     devices(linux)?;
@@ -196,25 +195,6 @@ fn restricted_paths(linux: &Linux) -> Result<()> {
         ensure!(
             none || mount,
             "linux.{field}: unable to restrict paths without a private mount namespace"
-        );
-    }
-    Ok(())
-}
-
-fn unsupported(linux: &Linux) -> Result<()> {
-    for (field, used) in [
-        ("intelRdt", linux.intel_rdt().is_some()),
-        (
-            "netDevices",
-            linux
-                .net_devices()
-                .as_ref()
-                .is_some_and(|map| !map.is_empty()),
-        ),
-    ] {
-        ensure!(
-            !used,
-            "linux.{field}: not supported by this version of rundlet"
         );
     }
     Ok(())

@@ -176,21 +176,6 @@ fn each_rule_names_its_path() {
 }
 
 #[test]
-fn what_is_not_supported_is_refused_by_name() {
-    let cases = [
-        ("/linux/intelRdt", json!({}), "linux.intelRdt"),
-        ("/linux/netDevices", json!({"eth0": {}}), "linux.netDevices"),
-    ];
-    for (pointer, value, field) in cases {
-        let text = refusal(pointer, value);
-        assert!(
-            text.starts_with(&format!("{field}: ")) && text.contains("not supported"),
-            "{text}"
-        );
-    }
-}
-
-#[test]
 fn labels_need_their_security_module() {
     let apparmor = HostFacts {
         apparmor: true,
