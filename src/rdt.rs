@@ -32,6 +32,9 @@ pub(crate) struct Group {
     made: Vec<PathBuf>,
 }
 
+/// What lies beside the groups in the root of resctrl.
+const RESERVED: &[&str] = &["info", "mon_groups", "mon_data"];
+
 /// Where resctrl is mounted.
 pub(crate) fn mount_point() -> Result<PathBuf> {
     let table =
@@ -55,6 +58,11 @@ impl Group {
     /// Finds or makes the group of container `id`. What was made for a group that then fails is removed again.
     pub(crate) fn make(root: &Path, id: &str, plan: &Rdt) -> Result<Group> {
         check_support(root, plan)?;
+        let name = plan.class.as_deref().unwrap_or(id);
+        ensure!(
+            !RESERVED.contains(&name),
+            "linux.intelRdt.closID: `{name}` is a directory of resctrl itself, not a group"
+        );
         let path = match plan.class.as_deref() {
             None => root.join(id),
             Some("/") => root.to_owned(),
@@ -98,12 +106,10 @@ impl Group {
             self.record.own = plan.class.is_none();
             self.apply(&plan.schemata)?;
         }
-        if let Some(monitoring) = self.record.monitoring.clone()
-            && !monitoring.is_dir()
-        {
-            self.make_directory(&monitoring)?;
+        match self.record.monitoring.clone() {
+            Some(monitoring) => self.make_directory(&monitoring),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn make_directory(&mut self, path: &Path) -> Result<()> {

@@ -10,7 +10,9 @@ use netlink_packet_core::{
     NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, Parseable,
 };
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
+};
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
@@ -91,7 +93,7 @@ impl Rtnetlink {
     }
 
     pub(super) fn link(&mut self, name: &str) -> Result<Link> {
-        let payload = link_payload(LinkHeader::default(), &[name_attribute(name)]);
+        let payload = link_payload(&LinkHeader::default(), &[name_attribute(name)]);
         let answer = self.request(RTM_GETLINK, NLM_F_ACK, payload)?;
         let found = answer.first().context("the kernel sent no answer")?;
         let header = LinkHeader::parse(&found.payload)?;
@@ -112,7 +114,7 @@ impl Rtnetlink {
             change_mask: LinkFlags::Up,
             ..Default::default()
         };
-        self.request(RTM_NEWLINK, NLM_F_ACK, link_payload(header, &[]))
+        self.request(RTM_NEWLINK, NLM_F_ACK, link_payload(&header, &[]))
             .map(drop)
     }
 
@@ -132,7 +134,7 @@ impl Rtnetlink {
             DefaultNla::new(IFLA_NET_NS_FD, namespace),
             name_attribute(name),
         ];
-        self.request(RTM_NEWLINK, NLM_F_ACK, link_payload(header, &attributes))
+        self.request(RTM_NEWLINK, NLM_F_ACK, link_payload(&header, &attributes))
             .map(drop)
     }
 
@@ -161,7 +163,7 @@ impl Rtnetlink {
         let kept = AddressFlags::Nodad | AddressFlags::Noprefixroute | AddressFlags::Mcautojoin;
         let mut address = address.clone();
         address.header.index = index;
-        address.header.flags = Default::default();
+        address.header.flags = AddressHeaderFlags::default();
         address.attributes.retain_mut(|attribute| match attribute {
             AddressAttribute::Flags(flags) => {
                 *flags = flags.intersection(kept);
@@ -224,8 +226,8 @@ fn name_attribute(name: &str) -> DefaultNla {
     DefaultNla::new(IFLA_IFNAME, [name.as_bytes(), b"\0"].concat())
 }
 
-fn link_payload(header: LinkHeader, attributes: &[DefaultNla]) -> Vec<u8> {
-    [bytes(&header), bytes(&attributes)].concat()
+fn link_payload(header: &LinkHeader, attributes: &[DefaultNla]) -> Vec<u8> {
+    [bytes(header), bytes(&attributes)].concat()
 }
 
 fn bytes(part: &impl Emitable) -> Vec<u8> {

@@ -132,6 +132,10 @@ fn what_the_machine_lacks_is_refused_before_anything_is_made() {
     let root = dir.path();
     let error = Group::make(root, "c", &plan(None, &["L2:0=3"])).unwrap_err();
     assert!(error.to_string().contains("no control of `L2`"), "{error}");
+    for (id, class) in [("info", None), ("c", Some("mon_groups"))] {
+        let error = Group::make(root, id, &plan(class, &[])).unwrap_err();
+        assert!(error.to_string().contains("of resctrl itself"), "{error}");
+    }
     std::fs::remove_dir(root.join("info/L3_MON")).unwrap();
     let mut wanted = plan(None, &[]);
     wanted.monitoring = Monitoring::On;
