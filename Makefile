@@ -4,12 +4,16 @@ CARGO  ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET ?= $(shell uname -m)-unknown-linux-musl
+MANDIR  = $(PREFIX)/share/man/man8
+BASH_COMPLETIONS = $(PREFIX)/share/bash-completion/completions
+ZSH_COMPLETIONS  = $(PREFIX)/share/zsh/site-functions
+FISH_COMPLETIONS = $(PREFIX)/share/fish/vendor_completions.d
 STATIC  = target/$(TARGET)/release/rundlet
 # The commit that `rundlet --version` prints.
 export RUNDLET_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help build static check test test-root test-unit conformance-docker demo install uninstall clean packages target
+.PHONY: help build static check test test-root test-unit conformance-docker demo man install uninstall clean packages target
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,11 +51,20 @@ conformance-docker: packages static ## every docker command on runc and on rundl
 demo: packages static ## run a container and show what it sees, then its life step by step
 	tests/demo.sh $(STATIC)
 
-install: static ## the static binary into $(DESTDIR)$(PREFIX)/bin
-	install -D -m 0755 $(STATIC) $(DESTDIR)$(PREFIX)/bin/rundlet
+man: ## man pages and shell completions anew, from the command line's definitions
+	RUNDLET_WRITE_DOCS=1 $(CARGO) test --bins cli::docs
 
-uninstall: ## take it away again
-	rm -f $(DESTDIR)$(PREFIX)/bin/rundlet
+install: static ## the static binary, man pages and completions below $(DESTDIR)$(PREFIX)
+	install -D -m 0755 $(STATIC) $(DESTDIR)$(PREFIX)/bin/rundlet
+	install -d $(DESTDIR)$(MANDIR) $(DESTDIR)$(BASH_COMPLETIONS) $(DESTDIR)$(ZSH_COMPLETIONS) $(DESTDIR)$(FISH_COMPLETIONS)
+	install -m 0644 man/*.8 $(DESTDIR)$(MANDIR)/
+	install -m 0644 man/completions/rundlet.bash $(DESTDIR)$(BASH_COMPLETIONS)/rundlet
+	install -m 0644 man/completions/_rundlet $(DESTDIR)$(ZSH_COMPLETIONS)/
+	install -m 0644 man/completions/rundlet.fish $(DESTDIR)$(FISH_COMPLETIONS)/
+
+uninstall: ## take them away again
+	rm -f $(DESTDIR)$(PREFIX)/bin/rundlet $(addprefix $(DESTDIR)$(MANDIR)/,$(notdir $(wildcard man/*.8)))
+	rm -f $(DESTDIR)$(BASH_COMPLETIONS)/rundlet $(DESTDIR)$(ZSH_COMPLETIONS)/_rundlet $(DESTDIR)$(FISH_COMPLETIONS)/rundlet.fish
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -7,7 +7,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +57,12 @@ fn find_mount(table: &str) -> Option<PathBuf> {
 impl Group {
     /// Finds or makes the group of container `id`. What was made for a group that then fails is removed again.
     pub(crate) fn make(root: &Path, id: &str, plan: &Rdt) -> Result<Group> {
-        check_support(root, plan)?;
+        check_support(root, &plan.schemata)?;
+        ensure!(
+            plan.monitoring == Monitoring::Off || root.join("info/L3_MON").is_dir(),
+            "linux.intelRdt.enableMonitoring: this machine cannot monitor cache or bandwidth (`{}/info/L3_MON`)",
+            root.display()
+        );
         let name = plan.class.as_deref().unwrap_or(id);
         ensure!(
             !RESERVED.contains(&name),
@@ -155,11 +160,22 @@ impl Group {
             .with_context(|| format!("linux.intelRdt: set `{}`", schemata.join("`, `")))
     }
 
+    /// For `update`: other lines for a group that is there. Returns what they were.
+    pub(crate) fn change(&self, schemata: &[String]) -> Result<Vec<String>> {
+        check_support(&self.record.root, schemata)?;
+        let old = self.schemata()?;
+        self.apply(schemata)?;
+        Ok(old.lines().map(|line| line.trim().to_owned()).collect())
+    }
+
+    fn schemata(&self) -> Result<String> {
+        let file = self.record.path.join("schemata");
+        std::fs::read_to_string(&file).with_context(|| format!("read `{}`", file.display()))
+    }
+
     /// A group that others use as well is not changed: it must already be what is asked for.
     fn compare(&self, schemata: &[String]) -> Result<()> {
-        let file = self.record.path.join("schemata");
-        let found = std::fs::read_to_string(&file)
-            .with_context(|| format!("linux.intelRdt.closID: read `{}`", file.display()))?;
+        let found = self.schemata().context("linux.intelRdt.closID")?;
         for line in schemata {
             ensure!(
                 has_line(&found, line),
@@ -210,20 +226,14 @@ impl Group {
 }
 
 /// resctrl makes a directory of `info` for each thing it can do.
-fn check_support(root: &Path, plan: &Rdt) -> Result<()> {
+fn check_support(root: &Path, schemata: &[String]) -> Result<()> {
     let has = |name: &str| root.join("info").join(name).is_dir();
-    for line in &plan.schemata {
+    for line in schemata {
         let resource = line.split(':').next().unwrap_or_default().trim();
         ensure!(
             has(resource),
             "linux.intelRdt: `{}`: this machine has no control of `{resource}` (`{}/info`)",
             line.trim(),
-            root.display()
-        );
-    }
-    if plan.monitoring == Monitoring::On && !has("L3_MON") {
-        bail!(
-            "linux.intelRdt.enableMonitoring: this machine cannot monitor cache or bandwidth (`{}/info/L3_MON`)",
             root.display()
         );
     }

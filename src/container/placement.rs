@@ -1,7 +1,6 @@
 //! What the runtime does to a process it has cloned but that has not gone on yet, and what it does with the process's last
 //! words. Used by `launch.rs` (create, run) and `exec.rs`.
 
-use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -13,6 +12,7 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::fs::procfs;
 use crate::plan::namespaces::{IdMap, Kind, Namespaces, map_text, offsets_text};
 use crate::plan::process::Rlimit;
 use crate::plan::rootfs::RootfsPlan;
@@ -100,14 +100,14 @@ pub(super) fn write_id_maps(pid: Pid, namespaces: &Namespaces) -> Result<()> {
 
 fn write_map(pid: Pid, file: &str, map: &[IdMap], field: &str) -> Result<()> {
     let text = map_text(map);
-    write_proc(pid, file, &text)
+    procfs::write_of_process(pid, file, &text)
         .with_context(|| format!("{field}: map `{}`", text.trim_end().replace('\n', ", ")))
 }
 
 /// Writes the offsets of the time namespace that the init has made and not yet entered.
 pub(super) fn write_time_offsets(pid: Pid, namespaces: &Namespaces) -> Result<()> {
     let text = offsets_text(&namespaces.time_offsets);
-    write_proc(pid, "timens_offsets", &text).with_context(|| {
+    procfs::write_of_process(pid, "timens_offsets", &text).with_context(|| {
         let hint = match Errno::last() {
             Errno::ERANGE => " (no clock of a container can be before its start or centuries on)",
             _ => "",
@@ -119,17 +119,8 @@ pub(super) fn write_time_offsets(pid: Pid, namespaces: &Namespaces) -> Result<()
 
 /// By the runtime and not by the process itself, whose /proc files belong to root as it is not dumpable (E2).
 pub(super) fn set_oom_score(pid: Pid, score: i32, field: &str) -> Result<()> {
-    write_proc(pid, "oom_score_adj", &score.to_string())
+    procfs::write_of_process(pid, "oom_score_adj", &score.to_string())
         .with_context(|| format!("{field}: set {score} (lowering it needs CAP_SYS_RESOURCE)"))
-}
-
-fn write_proc(pid: Pid, file: &str, text: &str) -> Result<()> {
-    let path = format!("/proc/{pid}/{file}");
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .and_then(|mut opened| opened.write_all(text.as_bytes()))
-        .with_context(|| format!("write `{path}`"))
 }
 
 /// Raises hard limits that are to be higher than this process's own, which only the runtime has the right to do. The exact

@@ -17,6 +17,7 @@ use crate::plan::memory_policy::MemoryPolicy;
 use crate::plan::namespaces::Kind;
 use crate::plan::process::Process;
 use crate::plan::resources::Resources;
+use crate::plan::seccomp::Listener;
 use crate::plan::state::State;
 use crate::rdt;
 
@@ -49,6 +50,9 @@ pub(crate) struct Record {
     pub(crate) process: Process,
     /// Whether a compiled seccomp filter lies beside the record.
     pub(crate) has_filter: bool,
+    /// Where the notify descriptors of exec's processes go.
+    #[serde(default)]
+    pub(crate) listener: Option<Listener>,
     pub(crate) hooks: Hooks,
     pub(crate) resources: Resources,
     /// exec joins the container's session keyring.

@@ -1,11 +1,13 @@
 //! config.json plus facts of the host become a [`Plan`], plain data, before anything happens: after the clone nothing parses
 //! and nothing decides. Pure but for `host`. Called by `container`.
 
+pub(crate) mod delegation;
 pub(crate) mod device_rule;
 pub(crate) mod devices;
 pub(crate) mod hooks;
 pub(crate) mod host;
 pub(crate) mod id_list;
+pub(crate) mod id_mounts;
 pub(crate) mod memory_policy;
 pub(crate) mod mount_options;
 pub(crate) mod mounts;
@@ -19,12 +21,14 @@ pub(crate) mod rootfs;
 pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 pub(crate) mod state;
+pub(crate) mod update;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use oci_spec::runtime::{LinuxPersonalityDomain, Spec};
 
+use self::delegation::Delegation;
 use self::hooks::Hooks;
 use self::memory_policy::MemoryPolicy;
 use self::namespaces::{Kind, Namespaces};
@@ -50,6 +54,7 @@ pub(crate) struct Plan {
     pub(crate) personality: Option<i32>,
     pub(crate) memory_policy: Option<MemoryPolicy>,
     pub(crate) cgroups_path: Option<String>,
+    pub(crate) delegation: Delegation,
     pub(crate) resources: Resources,
     pub(crate) rdt: Option<rdt::Rdt>,
     pub(crate) seccomp: Option<seccomp::Profile>,
@@ -120,6 +125,7 @@ pub(crate) fn build(spec: &Spec, id: &str, bundle: &Path, options: &Options) -> 
         personality: personality(&linux)?,
         memory_policy: memory_policy::plan(&linux)?,
         cgroups_path: cgroups_path(&linux)?,
+        delegation: delegation::plan(spec, &namespaces)?,
         rdt: rdt::plan(&linux)?,
         resources: linux
             .resources()

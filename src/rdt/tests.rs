@@ -47,7 +47,9 @@ fn an_own_group_is_made_filled_and_removed() {
     assert_eq!(text(root.join("c1/tasks")), "42");
     let stored = serde_json::to_string(group.record()).unwrap();
     let group = Group::open(&serde_json::from_str(&stored).unwrap());
-    group.apply(&["L3:0=3".to_owned()]).unwrap();
+    let old = group.change(&["L3:0=3".to_owned()]).unwrap();
+    assert_eq!(old, ["L3:0=f", "MB:0=50"]);
+    assert!(group.change(&["L9:0=3".to_owned()]).is_err());
     assert_eq!(text(root.join("c1/schemata")), "L3:0=3\n");
     empty(&root.join("c1"));
     group.remove().unwrap();

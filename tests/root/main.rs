@@ -22,16 +22,24 @@
 
 mod support;
 
+mod against_runc;
+mod beside_runc;
 mod capabilities;
+mod cgroup_edges;
 mod cgroups;
 mod command_line;
+mod conversions;
+mod delegation;
 mod devices;
 mod errors;
+mod events;
 mod exec;
 mod exec_process;
 mod fds;
+mod freezer;
 mod hook_failures;
 mod hooks;
+mod idmap;
 mod lifecycle;
 mod limits;
 mod masks;
@@ -46,10 +54,14 @@ mod process;
 mod races;
 mod scheduler;
 mod seccomp;
+mod seccomp_notify;
 mod signals;
 mod sysctl;
 mod time_namespace;
 mod tty;
+mod update;
+mod update_devices;
+mod update_safety;
 mod user_namespace;
 mod v2_groups;
 mod v2_io;
@@ -61,8 +73,11 @@ fn main() -> ExitCode {
     support::main(&[
         lifecycle::TESTS,
         signals::TESTS,
+        freezer::TESTS,
         races::TESTS,
         output::TESTS,
+        events::TESTS,
+        against_runc::TESTS,
         command_line::TESTS,
         exec::TESTS,
         exec_process::TESTS,
@@ -77,18 +92,26 @@ fn main() -> ExitCode {
         netdev::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
+        idmap::TESTS,
         devices::TESTS,
         masks::TESTS,
         sysctl::TESTS,
         hooks::TESTS,
         hook_failures::TESTS,
         seccomp::TESTS,
+        seccomp_notify::TESTS,
         overlay::TESTS,
         cgroups::TESTS,
+        cgroup_edges::TESTS,
         limits::TESTS,
+        update::TESTS,
+        update_safety::TESTS,
+        update_devices::TESTS,
+        conversions::TESTS,
         v2_limits::TESTS,
         v2_io::TESTS,
         v2_groups::TESTS,
+        delegation::TESTS,
         fds::TESTS,
         errors::TESTS,
     ])
