@@ -81,6 +81,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    #[allow(clippy::needless_pass_by_value, reason = "cases read as literals")]
     fn planned(uid: u32, value: &str, options: Value, namespaces: Value) -> Result<Delegation> {
         let mut annotations = json!({});
         if !value.is_empty() {
