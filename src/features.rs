@@ -37,7 +37,8 @@ struct Linux {
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: Enabled,
+    intel_rdt: IntelRdt,
+    memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
 }
@@ -67,6 +68,19 @@ struct Seccomp {
 #[derive(Serialize)]
 struct Enabled {
     enabled: bool,
+}
+
+#[derive(Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
+}
+
+#[derive(Serialize)]
+struct MemoryPolicy {
+    modes: List,
+    flags: List,
 }
 
 #[derive(Serialize)]
@@ -106,7 +120,9 @@ static FEATURES: Features = Features {
     ],
     mount_options: MOUNT_OPTIONS,
     linux: Linux {
-        namespaces: &["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
+        namespaces: &[
+            "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
+        ],
         capabilities: CAPABILITIES,
         cgroup: Cgroup {
             v1: true,
@@ -125,11 +141,31 @@ static FEATURES: Features = Features {
         },
         apparmor: Enabled { enabled: true },
         selinux: Enabled { enabled: true },
-        intel_rdt: Enabled { enabled: false },
+        intel_rdt: IntelRdt {
+            enabled: true,
+            schemata: true,
+            monitoring: true,
+        },
+        memory_policy: MemoryPolicy {
+            modes: &[
+                "MPOL_BIND",
+                "MPOL_DEFAULT",
+                "MPOL_INTERLEAVE",
+                "MPOL_LOCAL",
+                "MPOL_PREFERRED",
+                "MPOL_PREFERRED_MANY",
+                "MPOL_WEIGHTED_INTERLEAVE",
+            ],
+            flags: &[
+                "MPOL_F_NUMA_BALANCING",
+                "MPOL_F_RELATIVE_NODES",
+                "MPOL_F_STATIC_NODES",
+            ],
+        },
         mount_extensions: MountExtensions {
             idmap: Enabled { enabled: true },
         },
-        net_devices: Enabled { enabled: false },
+        net_devices: Enabled { enabled: true },
     },
     annotations: Annotations {
         commit: COMMIT,

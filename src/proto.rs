@@ -9,6 +9,8 @@
 //!    InitPid{pid}         -->          only from a stage process: pid of the real init, as the runtime sees it;
 //!                                      the init then waits for a Placed of its own, so nothing overtakes this
 //!                         <--  Placed  id maps, cgroup and its limits, rlimits, oom score are set
+//!    TimeReady            -->          only with time offsets: the time namespace is made and still empty
+//!                         <--  OffsetsSet
 //!    RootReady            -->          only with prestart or createRuntime hooks: mounts are made, root not yet changed
 //!                         <--  HooksDone
 //!    Listener{number}     -->          only with SCMP_ACT_NOTIFY, sent by write(2): the filter is loaded, its notify descriptor
@@ -37,6 +39,7 @@ const MAX_PACKET: usize = 8192;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FromInit {
     InitPid(i32),
+    TimeReady,
     RootReady,
     /// The number of the notify descriptor in the sender.
     Listener(i32),
@@ -71,6 +74,7 @@ impl std::error::Error for RuntimeGone {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ToInit {
     Placed(i32),
+    OffsetsSet,
     HooksDone,
     ListenerTaken,
     Committed,
@@ -82,6 +86,7 @@ impl FromInit {
             FromInit::InitPid(pid) => [&[1], &pid.to_le_bytes()[..]].concat(),
             FromInit::RootReady => vec![2],
             FromInit::Ready => vec![3],
+            FromInit::TimeReady => vec![6],
             FromInit::Listener(number) => listener_packet(*number).to_vec(),
             FromInit::Failed(failure) => {
                 let mut packet = vec![4];
@@ -101,6 +106,7 @@ impl FromInit {
             (1, 4) => Some(FromInit::InitPid(i32::from_le_bytes(rest.try_into().ok()?))),
             (2, 0) => Some(FromInit::RootReady),
             (3, 0) => Some(FromInit::Ready),
+            (6, 0) => Some(FromInit::TimeReady),
             (5, 4) => Some(FromInit::Listener(i32::from_le_bytes(
                 rest.try_into().ok()?,
             ))),
@@ -131,6 +137,7 @@ impl ToInit {
             ToInit::Placed(pid) => [&[1], &pid.to_le_bytes()[..]].concat(),
             ToInit::HooksDone => vec![2],
             ToInit::Committed => vec![3],
+            ToInit::OffsetsSet => vec![5],
             ToInit::ListenerTaken => vec![4],
         }
     }
@@ -140,6 +147,7 @@ impl ToInit {
             [1, pid @ ..] => Some(ToInit::Placed(i32::from_le_bytes(pid.try_into().ok()?))),
             [2] => Some(ToInit::HooksDone),
             [3] => Some(ToInit::Committed),
+            [5] => Some(ToInit::OffsetsSet),
             [4] => Some(ToInit::ListenerTaken),
             _ => None,
         }
@@ -308,6 +316,7 @@ mod tests {
         };
         for message in [
             FromInit::InitPid(-7),
+            FromInit::TimeReady,
             FromInit::RootReady,
             FromInit::Listener(7),
             FromInit::Ready,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::container;
 use crate::container::options::{Context, UpdateOptions};
 use crate::log;
+use crate::plan::rdt::schemata;
 use crate::spec::ResourcesFrom;
 
 #[derive(clap::Args)]
@@ -75,20 +76,6 @@ pub(super) struct UpdateArgs {
 }
 
 pub(super) fn run(context: &Context, args: &UpdateArgs) -> Result<i32> {
-    for (flag, given, what) in [
-        ("l3-cache-schema", &args.l3_cache_schema, "CAT: l3 cache"),
-        (
-            "mem-bw-schema",
-            &args.mem_bw_schema,
-            "MBA: memory bandwidth",
-        ),
-    ] {
-        if given.is_some() {
-            bail!(
-                "--{flag}: Intel RDT/{what} schema is not enabled: the container has no Intel RDT group"
-            );
-        }
-    }
     let resources = match &args.resources {
         Some(path) if path.as_os_str() == "-" => ResourcesFrom::Stdin,
         Some(path) => ResourcesFrom::File(path.clone()),
@@ -97,6 +84,10 @@ pub(super) fn run(context: &Context, args: &UpdateArgs) -> Result<i32> {
     let options = UpdateOptions {
         id: args.id.clone(),
         resources,
+        schemata: schemata(
+            args.l3_cache_schema.as_deref().unwrap_or_default(),
+            args.mem_bw_schema.as_deref().unwrap_or_default(),
+        ),
     };
     container::update::update(context, &options)?;
     Ok(0)

@@ -18,11 +18,12 @@ use crate::plan::Plan;
 use crate::plan::delegation::Delegation;
 use crate::plan::host::Host;
 use crate::plan::namespaces::Kind;
+use crate::plan::rdt::Rdt;
 use crate::plan::resources::Resources;
 use crate::plan::state::Filtered;
 use crate::proto::{FromInit, RuntimeEnd, ToInit};
 use crate::sys::pidfd;
-use crate::{hooks, log};
+use crate::{hooks, log, net, rdt};
 
 /// Measured by `conformance/memory/minimum.py`: the most that any shape of container needed on v1 or v2, rounded up.
 const START_NEEDS: u32 = 160;
@@ -32,7 +33,10 @@ pub(super) struct Creating {
     pub(super) slot: Slot,
     pub(super) record: Option<Record>,
     pub(super) cgroup: Option<Cgroup>,
+    rdt: Option<rdt::Group>,
     pub(super) init: Option<(Pid, OwnedFd)>,
+    /// Network devices that the container has been given.
+    devices: Option<net::Moved>,
     hooks_ran: bool,
     committed: bool,
 }
@@ -43,7 +47,9 @@ impl Creating {
             slot,
             record: None,
             cgroup: None,
+            rdt: None,
             init: None,
+            devices: None,
             hooks_ran: false,
             committed: false,
         }
@@ -65,6 +71,18 @@ impl Creating {
         self.slot.write_cgroup(&record.cgroup)?;
         Ok(cgroup)
     }
+
+    /// Makes or finds the resctrl group, and records which is ours.
+    pub(super) fn make_rdt(&mut self, plan: &Rdt) -> Result<()> {
+        let record = self
+            .record
+            .as_mut()
+            .context("the container has no record")?;
+        let group = rdt::Group::make(&rdt::mount_point()?, &self.slot.id, plan)?;
+        record.rdt = Some(group.record().clone());
+        self.rdt = Some(group);
+        self.slot.write(record)
+    }
 }
 
 impl Drop for Creating {
@@ -72,10 +90,15 @@ impl Drop for Creating {
         if self.committed {
             return;
         }
+        // While their network namespace still exists.
+        drop(self.devices.take());
         if let Some((pid, pidfd)) = &self.init {
             // ESRCH: it has died by itself; it is reaped all the same.
             let _ = pidfd::send_signal(pidfd.as_fd(), libc::SIGKILL);
             let _ = nix::sys::wait::waitpid(*pid, None);
+        }
+        if let Some(group) = &mut self.rdt {
+            group.undo();
         }
         let undone = self.cgroup.as_ref().map_or(Ok(()), |cgroup| {
             cgroup.kill_all(Signal::SIGKILL)?;
@@ -110,6 +133,8 @@ pub(super) struct Ready {
     pub(super) creating: Creating,
     pub(super) pid_file: Option<PathBuf>,
     pub(super) pidfd_socket: Option<PathBuf>,
+    /// The network namespace that is joined, if one is and devices are to be moved there.
+    pub(super) network: Option<OwnedFd>,
 }
 
 impl Ready {
@@ -156,10 +181,28 @@ impl Ready {
         if self.plan.namespaces.makes(Kind::User) {
             id_maps::write(pid, &self.plan.namespaces, &self.host)?;
         }
+        if let Some(group) = &self.creating.rdt {
+            group.place(pid)?;
+        }
+        if !self.plan.net_devices.is_empty() {
+            self.creating.devices = Some(self.move_devices(pid)?);
+        }
         // Before the init goes on: on v1 the device rules are written one by one, and between the first, which denies all,
         // and the one that allows it again, the init could open no ptmx.
         self.cgroup()?.apply(&self.plan.resources)?;
+        placement::reset_affinity(pid);
         self.end.send(ToInit::Placed(pid.as_raw()))
+    }
+
+    fn move_devices(&self, init: Pid) -> Result<net::Moved> {
+        let made;
+        let namespace = if let Some(joined) = &self.network {
+            joined
+        } else {
+            made = placement::namespace_of(init, "net")?;
+            &made
+        };
+        net::move_all(&self.plan.net_devices, namespace.as_fd())
     }
 
     /// The stage has cloned the init as its sibling, so it is this process's child; the stage itself ends.
@@ -218,6 +261,11 @@ impl Ready {
     pub(super) fn await_ready(&mut self) -> Result<()> {
         loop {
             match self.receive()? {
+                FromInit::TimeReady => {
+                    let (pid, _) = self.init()?;
+                    placement::write_time_offsets(pid, &self.plan.namespaces)?;
+                    self.end.send(ToInit::OffsetsSet)?;
+                }
                 FromInit::RootReady => self.run_hooks()?,
                 FromInit::Listener(number) => self.hand_over_listener(number)?,
                 FromInit::Ready => return Ok(()),
@@ -300,6 +348,9 @@ impl Ready {
             .context("the container has no record")?;
         let init = record.init.context("the container was not recorded")?;
         self.creating.committed = true;
+        if let Some(devices) = self.creating.devices.take() {
+            devices.keep();
+        }
         let slot = self.creating.slot.try_clone()?;
         Ok(Live {
             container: Container {

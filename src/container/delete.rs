@@ -17,7 +17,7 @@ use super::{Container, Live, Stopped, kill};
 use crate::cgroup::Cgroup;
 use crate::error::NotExist;
 use crate::sys::pidfd;
-use crate::{hooks, log};
+use crate::{hooks, log, rdt};
 
 /// How long an init may take to die of SIGKILL before it is reported as stuck, as runc.
 const DEATH_DEADLINE: Duration = Duration::from_secs(10);
@@ -162,6 +162,9 @@ impl Stopped {
                     slot.id
                 )
             })?;
+        if let Some(group) = &record.rdt {
+            rdt::Group::open(group).remove()?;
+        }
         slot.remove()?;
         run_poststop(&record);
         Ok(())

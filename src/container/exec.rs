@@ -22,12 +22,13 @@ use crate::init::{self, Child, Groups};
 use crate::plan::host::Host;
 use crate::plan::namespaces::Kind;
 use crate::plan::process::{Process, last_of_each, names};
+use crate::plan::scheduling::CpuAffinity;
 use crate::plan::state::Filtered;
 use crate::proto::{self, FromInit, RuntimeEnd, ToInit};
 use crate::seccomp::Program;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::pidfd;
-use crate::{log, plan, sealed, spec};
+use crate::{log, plan, rdt, sealed, spec};
 
 /// Returns the exit code of the runtime: the process's own in the foreground, 0 when detached.
 pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
@@ -88,7 +89,9 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
 fn process(options: &ExecOptions, record: &Record) -> Result<Process> {
     let flags = match &options.process {
         ExecProcess::File(file) => {
-            return plan::process::plan(&spec::load_process(file)?, "process");
+            let mut process = plan::process::plan(&spec::load_process(file)?, "process")?;
+            inherit(&mut process, &record.process);
+            return Ok(process);
         }
         ExecProcess::Flags(flags) => flags,
     };
@@ -127,6 +130,17 @@ fn process(options: &ExecOptions, record: &Record) -> Result<Process> {
     }
     process.no_new_privileges = flags.no_new_privs.unwrap_or(process.no_new_privileges);
     Ok(process)
+}
+
+/// As with runc, a process object without these has the container's.
+fn inherit(process: &mut Process, container: &Process) {
+    if process.scheduler.is_none() {
+        process.scheduler.clone_from(&container.scheduler);
+    }
+    process.io_priority = process.io_priority.or(container.io_priority);
+    if process.cpu_affinity == CpuAffinity::default() {
+        process.cpu_affinity.clone_from(&container.cpu_affinity);
+    }
 }
 
 /// A process in the container that has not been told to go.
@@ -169,6 +183,11 @@ impl Tenant {
             .pidfd()
             .try_clone_to_owned()
             .context("duplicate the init's pidfd")?;
+        let affinity = &process.cpu_affinity;
+        if !affinity.initial.is_empty() {
+            // Inherited by the clone, which on cgroup v2 is born in the container's cgroup.
+            placement::set_affinity(Pid::from_raw(0), &affinity.initial, "initial")?;
+        }
         let (end, tenant_end) = proto::pair()?;
         placement::hide_from_container(host)?;
         let mut cloned = clone3(&CloneRequest {
@@ -208,6 +227,8 @@ impl Tenant {
                 in_user_namespace: record.has(Kind::User),
                 groups: Groups::at_birth(host.setgroups_denied),
                 new_keyring: record.new_keyring,
+                memory_policy: record.memory_policy.as_ref(),
+                personality: record.personality,
                 preserved,
                 container: None,
                 program: None,
@@ -227,6 +248,14 @@ impl Tenant {
                 Err(error) if may_stay_outside && is_permission(&error) => {}
                 other => other?,
             }
+        }
+        if let Some(group) = &record.rdt {
+            rdt::Group::open(group).place(pid)?;
+        }
+        if !affinity.after.is_empty() {
+            placement::set_affinity(pid, &affinity.after, "final")?;
+        } else if affinity.initial.is_empty() {
+            placement::reset_affinity(pid);
         }
         if let Some(score) = process.oom_score_adj {
             placement::set_oom_score(pid, score, "process.oomScoreAdj")?;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
@@ -90,6 +90,10 @@ impl<'a> Launch<'a> {
                 ));
             }
         }
+        ensure!(
+            plan.net_devices.is_empty() || (host.euid == 0 && in_initial_user_namespace()),
+            "linux.netDevices: only the root of the host may move network devices"
+        );
         let filter = plan.seccomp.as_ref().map(seccomp::compile).transpose()?;
         Ok(Launch {
             context,
@@ -109,6 +113,9 @@ impl<'a> Launch<'a> {
         let gate = (gate == Gate::Fifo)
             .then(|| make_gate(&creating.slot))
             .transpose()?;
+        if let Some(rdt) = &self.plan.rdt {
+            creating.make_rdt(rdt)?;
+        }
         let cgroup = creating.make_cgroup(&self.plan.resources, &self.plan.delegation)?;
         placement::make_overlay_directories(&self.plan.rootfs)?;
         let namespaces = &self.plan.namespaces;
@@ -130,6 +137,7 @@ impl<'a> Launch<'a> {
             new.difference(late)
         };
         let joins = placement::open_namespaces(namespaces)?;
+        let network = self.joined_network(&joins)?;
         let (pid_namespace, joins) = placement::split_pid(namespaces, joins, stage);
         let joined_user = joins
             .iter()
@@ -170,6 +178,7 @@ impl<'a> Launch<'a> {
             creating,
             pid_file,
             pidfd_socket,
+            network,
         };
         ready.place(stage)?;
         ready.await_ready()?;
@@ -213,6 +222,9 @@ impl<'a> Launch<'a> {
             hooks: plan.hooks.clone(),
             resources: plan.resources.clone(),
             new_keyring: plan.new_keyring,
+            memory_policy: plan.memory_policy.clone(),
+            personality: plan.personality,
+            rdt: None,
         };
         slot.write(&record)?;
         if let Some(filter) = &self.filter {
@@ -236,6 +248,19 @@ impl<'a> Launch<'a> {
         creating.record = Some(record);
         creating.cgroup = Some(cgroup);
         Ok(creating)
+    }
+
+    /// Another descriptor of the network namespace that is joined, for devices to be moved there.
+    fn joined_network(&self, joins: &[(usize, OwnedFd)]) -> Result<Option<OwnedFd>> {
+        if self.plan.net_devices.is_empty() {
+            return Ok(None);
+        }
+        let planned = &self.plan.namespaces.join;
+        let network = joins
+            .iter()
+            .find(|(place, _)| planned[*place].kind == Kind::Network);
+        let copy = network.map(|(_, fd)| fd.try_clone()).transpose();
+        copy.context("duplicate the network namespace")
     }
 
     /// The one clone. The child never comes back from here.
@@ -268,6 +293,8 @@ impl<'a> Launch<'a> {
                     groups => groups,
                 },
                 new_keyring: self.plan.new_keyring,
+                memory_policy: self.plan.memory_policy.as_ref(),
+                personality: self.plan.personality,
                 preserved: self.preserved,
                 container: Some(part),
                 program: None,

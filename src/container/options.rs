@@ -132,6 +132,8 @@ pub(crate) struct KillOptions {
 pub(crate) struct UpdateOptions {
     pub(crate) id: String,
     pub(crate) resources: ResourcesFrom,
+    /// Lines of the schemata file of resctrl; often none.
+    pub(crate) schemata: Vec<String>,
 }
 
 #[derive(Clone, Debug)]

@@ -14,12 +14,12 @@ use nix::unistd::Pid;
 
 use crate::fs::procfs;
 use crate::plan::host::Host;
-use crate::plan::namespaces::{Kind, Namespaces};
+use crate::plan::namespaces::{Kind, Namespaces, offsets_text};
 use crate::plan::process::Rlimit;
 use crate::plan::rootfs::RootfsPlan;
 use crate::proto::Failure;
 use crate::sys;
-use crate::{console, sd_notify};
+use crate::{console, log, sd_notify};
 
 /// Number of descriptors from 3 on that the program is to inherit: the socket-activation ones first, then --preserve-fds.
 /// All others are marked close-on-exec before anything else happens (F2).
@@ -79,6 +79,13 @@ pub(super) fn open_namespaces(namespaces: &Namespaces) -> Result<Vec<(usize, Own
     Ok(opened)
 }
 
+/// A namespace of a process that the runtime has cloned.
+pub(super) fn namespace_of(pid: Pid, name: &str) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/{name}");
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    open(path.as_str(), flags, Mode::empty()).with_context(|| format!("open `{path}`"))
+}
+
 /// Separates a pid namespace to be joined, which the init must be born in, from what it joins by itself. A stage joins all.
 pub(super) fn split_pid(
     namespaces: &Namespaces,
@@ -101,6 +108,19 @@ pub(super) fn hide_from_container(host: &Host) -> Result<()> {
         return Ok(());
     }
     nix::sys::prctl::set_dumpable(false).context("make the runtime non-dumpable")
+}
+
+/// Writes the offsets of the time namespace that the init has made and not yet entered.
+pub(super) fn write_time_offsets(pid: Pid, namespaces: &Namespaces) -> Result<()> {
+    let text = offsets_text(&namespaces.time_offsets);
+    procfs::write_of_process(pid, "timens_offsets", &text).with_context(|| {
+        let hint = match Errno::last() {
+            Errno::ERANGE => " (no clock of a container can be before its start or centuries on)",
+            _ => "",
+        };
+        let offsets = text.trim_end().replace('\n', ", ");
+        format!("linux.timeOffsets: set `{offsets}`{hint}")
+    })
 }
 
 /// By the runtime and not by the process itself, whose /proc files belong to root as it is not dumpable (E2).
@@ -180,6 +200,29 @@ pub(super) fn make_overlay_directories(rootfs: &RootfsPlan) -> Result<()> {
             .with_context(|| format!("overlay: make directory `{}`", directory.display()))?;
     }
     Ok(())
+}
+
+/// More CPUs than any machine has; the kernel leaves out what is not there or not in the process's cpuset.
+const ALL_CPUS: [u64; 128] = [u64::MAX; 128];
+
+/// The CPUs of the caller (of taskset, of a systemd unit) are not the container's, which are those of its cpuset: since
+/// Linux 6.2 moving to a cgroup no longer forgets what was asked for before. As runc, best effort.
+pub(super) fn reset_affinity(pid: Pid) {
+    if let Err(errno) = sys::sched::set_affinity(pid, &ALL_CPUS) {
+        log::debug(format_args!("reset the CPU affinity of {pid}: {errno}"));
+    }
+}
+
+/// `execCPUAffinity`; `field` is its part.
+pub(super) fn set_affinity(pid: Pid, cpus: &[u64], field: &str) -> Result<()> {
+    let set = sys::sched::set_affinity(pid, cpus);
+    set.with_context(|| {
+        let hint = match set {
+            Err(Errno::EINVAL) => " (none of these CPUs is there and in the cpuset)",
+            _ => "",
+        };
+        format!("process.execCPUAffinity.{field}: set{hint}")
+    })
 }
 
 /// Hands a pidfd to `--pidfd-socket`; `kind` says whose it is.

@@ -13,11 +13,13 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup;
 use crate::fs::atomic;
 use crate::plan::hooks::Hooks;
+use crate::plan::memory_policy::MemoryPolicy;
 use crate::plan::namespaces::Kind;
 use crate::plan::process::Process;
 use crate::plan::resources::Resources;
 use crate::plan::seccomp::Listener;
 use crate::plan::state::State;
+use crate::rdt;
 
 /// Raised when an older rundlet could not understand the record any more.
 pub(crate) const VERSION: u32 = 1;
@@ -55,6 +57,14 @@ pub(crate) struct Record {
     pub(crate) resources: Resources,
     /// exec joins the container's session keyring.
     pub(crate) new_keyring: bool,
+    /// For exec, as is the personality.
+    #[serde(default)]
+    pub(crate) memory_policy: Option<MemoryPolicy>,
+    #[serde(default)]
+    pub(crate) personality: Option<i32>,
+    /// The resctrl group, once it is made.
+    #[serde(default)]
+    pub(crate) rdt: Option<rdt::Record>,
 }
 
 impl Record {

@@ -88,6 +88,17 @@ impl ProcHandle {
         self.write(&Path::new("sys").join(key), value.as_bytes())
     }
 
+    /// Opens a namespace of the calling process, such as `time_for_children`. The last step follows a link of the kernel's
+    /// own, in a directory that is known to be procfs.
+    pub(crate) fn own_namespace(&self, name: &str) -> Result<OwnedFd> {
+        let dir = self.own_dir()?.join("ns");
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        let opened = self.open_file(&dir, flags)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        nix::fcntl::openat(&opened, name, flags, Mode::empty())
+            .with_context(|| format!("open `/proc/{}/{name}`", dir.display()))
+    }
+
     /// The directory of the calling process. Not getpid(2): a procfs of an outer pid namespace numbers us differently,
     /// and the kernel writes the text of this link for whoever reads it.
     pub(crate) fn own_dir(&self) -> Result<PathBuf> {

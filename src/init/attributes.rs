@@ -1,5 +1,5 @@
 //! Steps that set attributes of the process or of its namespaces: session, signals, keyring, names, loopback, sysctl,
-//! personality.
+//! scheduling, memory policy, personality.
 
 use std::ffi::CString;
 use std::os::fd::AsFd;
@@ -115,8 +115,78 @@ pub(super) fn sysctl(child: &mut Child<'_>) -> Result<()> {
     Ok(())
 }
 
+/// With the runtime's rights: what the policy allows is no matter of the container's capabilities.
+pub(super) fn scheduler(child: &mut Child<'_>) -> Result<()> {
+    let Some(wanted) = &child.process.scheduler else {
+        return Ok(());
+    };
+    let set = sys::sched::set_attr(sys::sched::Attr {
+        policy: wanted.policy,
+        flags: wanted.flags,
+        nice: wanted.nice,
+        priority: wanted.priority,
+        runtime: wanted.runtime,
+        deadline: wanted.deadline,
+        period: wanted.period,
+        ..Default::default()
+    });
+    let name = wanted.name.as_str();
+    set.with_context(|| format!("process.scheduler: set {name}{}", scheduler_hint(set, name)))
+}
+
+/// The kernel has one word for many reasons.
+fn scheduler_hint(set: sys::Result<()>, name: &str) -> &'static str {
+    match (set, name) {
+        (Err(Errno::EPERM), "SCHED_DEADLINE") => {
+            " (needs CAP_SYS_NICE and a cpuset of all CPUs: it cannot be used together with linux.resources.cpu.cpus)"
+        }
+        (Err(Errno::EPERM), "SCHED_FIFO" | "SCHED_RR") => {
+            " (needs CAP_SYS_NICE, and on cgroup v1 a share of real time: linux.resources.cpu.realtimeRuntime)"
+        }
+        (Err(Errno::EPERM), _) => " (needs CAP_SYS_NICE)",
+        (Err(Errno::EBUSY), _) => " (the machine has not that much time left for deadlines)",
+        (Err(Errno::EINVAL), "SCHED_ISO") => " (Linux does not have this policy)",
+        (Err(Errno::EOPNOTSUPP), _) => " (a flag that this kernel was built without)",
+        _ => "",
+    }
+}
+
+pub(super) fn io_priority(child: &mut Child<'_>) -> Result<()> {
+    let Some(wanted) = child.process.io_priority else {
+        return Ok(());
+    };
+    let set = sys::sched::set_io_priority(wanted.class, wanted.priority);
+    set.with_context(|| {
+        let hint = match set {
+            Err(Errno::EPERM) => " (IOPRIO_CLASS_RT needs CAP_SYS_NICE)",
+            _ => "",
+        };
+        format!(
+            "process.ioPriority: set class {} priority {}{hint}",
+            wanted.class, wanted.priority
+        )
+    })
+}
+
+pub(super) fn memory_policy(child: &mut Child<'_>) -> Result<()> {
+    let Some(wanted) = child.memory_policy else {
+        return Ok(());
+    };
+    let set = sys::sched::set_memory_policy(wanted.mode, &wanted.nodes);
+    set.with_context(|| {
+        let hint = match set {
+            Err(Errno::EINVAL) => {
+                " (this kernel does not know the mode, or none of the nodes is there with memory and in the cpuset)"
+            }
+            Err(Errno::ENOSYS) => " (this kernel was built without NUMA)",
+            _ => "",
+        };
+        format!("linux.memoryPolicy: set {}{hint}", wanted.name)
+    })
+}
+
 pub(super) fn personality(child: &mut Child<'_>) -> Result<()> {
-    if let Some(domain) = child.part()?.plan.personality {
+    if let Some(domain) = child.personality {
         let domain = nix::sys::personality::Persona::from_bits_retain(domain);
         nix::sys::personality::set(domain)
             .context("linux.personality.domain: set the execution domain")?;

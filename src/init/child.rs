@@ -7,6 +7,7 @@ use nix::sched::CloneFlags;
 
 use crate::hooks;
 use crate::plan::Plan;
+use crate::plan::memory_policy::MemoryPolicy;
 use crate::plan::mounts::CgroupMounts;
 use crate::plan::process::Process;
 use crate::plan::rootfs::MountNamespace;
@@ -29,6 +30,9 @@ pub(crate) struct Child<'a> {
     pub(crate) in_user_namespace: bool,
     pub(crate) groups: Groups,
     pub(crate) new_keyring: bool,
+    /// Of the container, so for exec as well.
+    pub(crate) memory_policy: Option<&'a MemoryPolicy>,
+    pub(crate) personality: Option<i32>,
     /// Descriptors from 3 on that the program inherits.
     pub(crate) preserved: u32,
     /// Only the init of a container has this.

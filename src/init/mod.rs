@@ -42,6 +42,7 @@ pub(crate) const STEPS: &[Step] = &[
     step("session keyring", attributes::keyring),
     // The runtime has written id maps, cgroup and limits: only now are there ids to become and limits to stand under.
     step("placement", child::await_placed),
+    step("time namespace", namespaces::offset_clocks),
     step("user namespace root", namespaces::become_root),
     step("groups", namespaces::drop_groups),
     step("namespaces", namespaces::join),
@@ -60,8 +61,12 @@ pub(crate) const STEPS: &[Step] = &[
     // Last of the mounts: nothing may be mounted over a mask (CVE-2015-3630).
     step("read-only and masked paths", child::finish_root),
     step("descriptors", child::close_host_descriptors),
-    step("personality", attributes::personality),
     step("security labels", labels::apply),
+    // With all rights and before a filter may refuse the calls (N2).
+    step("scheduler", attributes::scheduler),
+    step("I/O priority", attributes::io_priority),
+    step("memory policy", attributes::memory_policy),
+    step("personality", attributes::personality),
     step("stdio", identity::reopen_null),
     step("stdio owner", identity::own_stdio),
     step("working directory", identity::enter_cwd),
@@ -138,6 +143,9 @@ mod tests {
             ("pivot", "descriptors"),
             ("descriptors", "working directory"),
             ("security labels", "user and capabilities"),
+            ("scheduler", "seccomp"),
+            ("memory policy", "seccomp"),
+            ("personality", "seccomp"),
             ("seccomp", "user and capabilities"),
             ("user and capabilities", "no_new_privs"),
             ("no_new_privs", "start"),

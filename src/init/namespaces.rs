@@ -1,4 +1,4 @@
-//! Steps about namespaces in the process itself: ids of a user namespace, joining by descriptor, the cgroup namespace.
+//! Steps about namespaces in the process itself: clocks, ids of a user namespace, joining by descriptor, the cgroup namespace.
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -6,6 +6,26 @@ use nix::sched::{setns, unshare};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use super::{Child, Groups};
+use crate::fs::procfs::{ProcHandle, Scope};
+use crate::plan::namespaces::Kind;
+use crate::proto::{FromInit, ToInit};
+
+/// Makes and enters a time namespace with offsets, which can be written only while it has no process (time_namespaces(7)). Like
+/// every other namespace it belongs to the container's user namespace. The runtime writes them, for this process is not
+/// dumpable and in a user namespace could not open its own file (E2).
+pub(super) fn offset_clocks(child: &mut Child<'_>) -> Result<()> {
+    let namespaces = &child.part()?.plan.namespaces;
+    if namespaces.time_offsets.is_empty() {
+        return Ok(());
+    }
+    unshare(Kind::Time.flag()).context("linux.namespaces: make a time namespace")?;
+    let end = child.end()?;
+    end.send(&FromInit::TimeReady)?;
+    end.expect(ToInit::OffsetsSet)?;
+    // Only its children are in it so far.
+    let made = ProcHandle::open(Scope::Processes)?.own_namespace("time_for_children")?;
+    setns(&made, Kind::Time.flag()).context("linux.timeOffsets: enter the time namespace")
+}
 
 /// Becomes root of the user namespace (U4). Nothing to do outside of one.
 pub(super) fn become_root(child: &mut Child<'_>) -> Result<()> {

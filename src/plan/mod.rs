@@ -6,15 +6,20 @@ pub(crate) mod device_rule;
 pub(crate) mod devices;
 pub(crate) mod hooks;
 pub(crate) mod host;
+pub(crate) mod id_list;
 pub(crate) mod id_mounts;
+pub(crate) mod memory_policy;
 pub(crate) mod mount_options;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
+pub(crate) mod net_devices;
 pub(crate) mod process;
+pub(crate) mod rdt;
 pub(crate) mod resource_checks;
 pub(crate) mod resources;
 pub(crate) mod rootfs;
 pub(crate) mod rootless;
+pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 pub(crate) mod state;
 pub(crate) mod update;
@@ -26,7 +31,9 @@ use oci_spec::runtime::{LinuxPersonalityDomain, Spec};
 
 use self::delegation::Delegation;
 use self::hooks::Hooks;
+use self::memory_policy::MemoryPolicy;
 use self::namespaces::{Kind, Namespaces};
+use self::net_devices::NetDevice;
 use self::process::Process;
 use self::resources::Resources;
 use self::rootfs::RootfsPlan;
@@ -43,11 +50,14 @@ pub(crate) struct Plan {
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     pub(crate) sysctl: Vec<Sysctl>,
+    pub(crate) net_devices: Vec<NetDevice>,
     /// The execution domain as personality(2) takes it.
     pub(crate) personality: Option<i32>,
+    pub(crate) memory_policy: Option<MemoryPolicy>,
     pub(crate) cgroups_path: Option<String>,
     pub(crate) delegation: Delegation,
     pub(crate) resources: Resources,
+    pub(crate) rdt: Option<rdt::Rdt>,
     pub(crate) seccomp: Option<seccomp::Profile>,
     pub(crate) hooks: Hooks,
     /// Whether init and exec get a session keyring of the container's.
@@ -112,9 +122,12 @@ pub(crate) fn build(spec: &Spec, id: &str, bundle: &Path, options: &Options) -> 
         hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
         domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
         sysctl: sysctls(&linux)?,
+        net_devices: net_devices::plan(&linux, &namespaces)?,
         personality: personality(&linux)?,
+        memory_policy: memory_policy::plan(&linux)?,
         cgroups_path: cgroups_path(&linux)?,
         delegation: delegation::plan(spec, &namespaces)?,
+        rdt: rdt::plan(&linux)?,
         resources: linux
             .resources()
             .as_ref()

@@ -19,6 +19,7 @@ pub(crate) enum Kind {
     Network,
     Pid,
     Cgroup,
+    Time,
     Mount,
 }
 
@@ -32,6 +33,8 @@ impl Kind {
             Kind::Network => CloneFlags::CLONE_NEWNET,
             Kind::Pid => CloneFlags::CLONE_NEWPID,
             Kind::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+            // Unknown to `nix`.
+            Kind::Time => CloneFlags::from_bits_retain(libc::CLONE_NEWTIME),
             Kind::Mount => CloneFlags::CLONE_NEWNS,
         }
     }
@@ -45,6 +48,7 @@ impl Kind {
             Kind::Network => "network",
             Kind::Pid => "pid",
             Kind::Cgroup => "cgroup",
+            Kind::Time => "time",
             Kind::Mount => "mount",
         }
     }
@@ -67,6 +71,15 @@ pub(crate) struct IdMap {
     pub(crate) size: u32,
 }
 
+/// What a clock of a new time namespace is ahead of the host's (time_namespaces(7)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TimeOffset {
+    /// `monotonic` or `boottime`.
+    pub(crate) clock: String,
+    pub(crate) secs: i64,
+    pub(crate) nanosecs: u32,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Namespaces {
     /// Kinds to make anew.
@@ -75,6 +88,8 @@ pub(crate) struct Namespaces {
     pub(crate) join: Vec<Join>,
     pub(crate) uid_map: Vec<IdMap>,
     pub(crate) gid_map: Vec<IdMap>,
+    /// Only of a new time namespace, and only what is not 0.
+    pub(crate) time_offsets: Vec<TimeOffset>,
 }
 
 impl Namespaces {
@@ -103,10 +118,12 @@ impl Namespaces {
         own
     }
 
-    /// Clone flags of everything new.
+    /// Clone flags of everything new. Not of a time namespace with offsets: who is born in one finds its clocks fixed, so the
+    /// init makes it, waits for the offsets and then enters it.
     pub(crate) fn new_flags(&self) -> CloneFlags {
         self.new
             .iter()
+            .filter(|kind| **kind != Kind::Time || self.time_offsets.is_empty())
             .fold(CloneFlags::empty(), |flags, kind| flags | kind.flag())
     }
 
@@ -118,16 +135,16 @@ impl Namespaces {
     }
 }
 
-fn kind_of(name: LinuxNamespaceType) -> Option<Kind> {
+fn kind_of(name: LinuxNamespaceType) -> Kind {
     match name {
-        LinuxNamespaceType::User => Some(Kind::User),
-        LinuxNamespaceType::Ipc => Some(Kind::Ipc),
-        LinuxNamespaceType::Uts => Some(Kind::Uts),
-        LinuxNamespaceType::Network => Some(Kind::Network),
-        LinuxNamespaceType::Pid => Some(Kind::Pid),
-        LinuxNamespaceType::Cgroup => Some(Kind::Cgroup),
-        LinuxNamespaceType::Mount => Some(Kind::Mount),
-        LinuxNamespaceType::Time => None,
+        LinuxNamespaceType::User => Kind::User,
+        LinuxNamespaceType::Ipc => Kind::Ipc,
+        LinuxNamespaceType::Uts => Kind::Uts,
+        LinuxNamespaceType::Network => Kind::Network,
+        LinuxNamespaceType::Pid => Kind::Pid,
+        LinuxNamespaceType::Cgroup => Kind::Cgroup,
+        LinuxNamespaceType::Mount => Kind::Mount,
+        LinuxNamespaceType::Time => Kind::Time,
     }
 }
 
@@ -144,11 +161,7 @@ pub(super) fn id_map(mappings: Option<&Vec<LinuxIdMapping>>) -> Vec<IdMap> {
 pub(crate) fn plan(linux: &Linux) -> Result<Namespaces> {
     let mut planned = Namespaces::default();
     for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
-        let Some(kind) = kind_of(namespace.typ()) else {
-            anyhow::bail!(
-                "linux.namespaces[{index}].type: time namespaces are not supported by this version of rundlet"
-            );
-        };
+        let kind = kind_of(namespace.typ());
         match namespace
             .path()
             .as_ref()
@@ -184,7 +197,50 @@ pub(crate) fn plan(linux: &Linux) -> Result<Namespaces> {
             "linux.gidMappings: a new user namespace needs at least one mapping"
         );
     }
+    planned.time_offsets = time_offsets(linux, &planned)?;
     Ok(planned)
+}
+
+/// `linux.timeOffsets`. Those of a namespace that is joined were fixed when it got its first process.
+fn time_offsets(linux: &Linux, planned: &Namespaces) -> Result<Vec<TimeOffset>> {
+    let given = linux.time_offsets().iter().flatten();
+    let mut offsets = Vec::new();
+    for (clock, offset) in given {
+        ensure!(
+            planned.has(Kind::Time),
+            "linux.timeOffsets: time offsets without a time namespace in linux.namespaces"
+        );
+        ensure!(
+            planned.makes(Kind::Time),
+            "linux.timeOffsets: the time namespace is joined by path: its offsets cannot be set any more"
+        );
+        ensure!(
+            ["monotonic", "boottime"].contains(&clock.as_str()),
+            "linux.timeOffsets[{clock:?}]: is not a clock that can be offset (`monotonic`, `boottime`)"
+        );
+        let nanosecs = offset.nanosecs().unwrap_or(0);
+        ensure!(
+            nanosecs < 1_000_000_000,
+            "linux.timeOffsets[{clock:?}].nanosecs: {nanosecs} is not below 1000000000"
+        );
+        let secs = offset.secs().unwrap_or(0);
+        if (secs, nanosecs) != (0, 0) {
+            offsets.push(TimeOffset {
+                clock: clock.clone(),
+                secs,
+                nanosecs,
+            });
+        }
+    }
+    offsets.sort_by(|a, b| a.clock.cmp(&b.clock));
+    Ok(offsets)
+}
+
+/// The text of timens_offsets, one line a clock.
+pub(crate) fn offsets_text(offsets: &[TimeOffset]) -> String {
+    offsets.iter().fold(String::new(), |text, offset| {
+        text + &format!("{} {} {}\n", offset.clock, offset.secs, offset.nanosecs)
+    })
 }
 
 /// The text of a map file, one line a mapping.
@@ -274,6 +330,45 @@ mod tests {
             &[line(0, 1000, 1), line(1, 100_000, 1)],
             1000
         ));
+    }
+
+    #[test]
+    fn offsets_are_for_a_new_time_namespace_alone() {
+        let planned = parse(
+            r#"{"namespaces":[{"type":"time"}],"timeOffsets":{"monotonic":{"secs":-5,"nanosecs":7},"boottime":{"secs":86400}}}"#,
+        )
+        .unwrap();
+        assert!(planned.new_flags().is_empty());
+        assert_eq!(
+            offsets_text(&planned.time_offsets),
+            "boottime 86400 0\nmonotonic -5 7\n"
+        );
+        let planned = parse(r#"{"namespaces":[{"type":"time"}],"timeOffsets":{"boottime":{}}}"#);
+        assert_eq!(planned.unwrap().new_flags(), Kind::Time.flag());
+        for (json, wanted) in [
+            (
+                r#"{"namespaces":[{"type":"time","path":"/t"}],"timeOffsets":{"boottime":{"secs":1}}}"#,
+                "joined by path",
+            ),
+            (
+                r#"{"namespaces":[],"timeOffsets":{"boottime":{"secs":1}}}"#,
+                "without a time namespace",
+            ),
+            (
+                r#"{"namespaces":[{"type":"time"}],"timeOffsets":{"realtime":{"secs":1}}}"#,
+                "[\"realtime\"]: is not a clock",
+            ),
+            (
+                r#"{"namespaces":[{"type":"time"}],"timeOffsets":{"boottime":{"nanosecs":1000000000}}}"#,
+                ".nanosecs: 1000000000",
+            ),
+        ] {
+            let error = parse(json).unwrap_err().to_string();
+            assert!(
+                error.starts_with("linux.timeOffsets") && error.contains(wanted),
+                "{error}"
+            );
+        }
     }
 
     #[test]

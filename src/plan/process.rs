@@ -6,6 +6,8 @@ use caps::{Capability, CapsHashSet};
 use oci_spec::runtime::{self as oci, LinuxCapabilities, PosixRlimitType};
 use serde::{Deserialize, Serialize};
 
+use super::scheduling::{self, CpuAffinity, IoPriority, Scheduler};
+
 /// One process in a container. Ids are numbers and are never looked up (U1).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Process {
@@ -22,6 +24,13 @@ pub(crate) struct Process {
     pub(crate) apparmor_profile: Option<String>,
     pub(crate) selinux_label: Option<String>,
     pub(crate) oom_score_adj: Option<i32>,
+    #[serde(default)]
+    pub(crate) scheduler: Option<Scheduler>,
+    #[serde(default)]
+    pub(crate) io_priority: Option<IoPriority>,
+    /// Of `exec` alone.
+    #[serde(default)]
+    pub(crate) cpu_affinity: CpuAffinity,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -132,6 +141,9 @@ pub(crate) fn plan(process: &oci::Process, at: &str) -> Result<Process> {
             .clone()
             .filter(|label| !label.is_empty()),
         oom_score_adj: oom_score(process, at)?,
+        scheduler: scheduling::scheduler(process, at)?,
+        io_priority: scheduling::io_priority(process, at)?,
+        cpu_affinity: scheduling::cpu_affinity(process, at)?,
     })
 }
 

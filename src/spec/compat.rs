@@ -2,7 +2,8 @@
 //! Called by `spec` after a strict parse failed, on the document as a plain value; the normal case pays nothing.
 //! Each returns what it changed in a way the user should hear of.
 
-use oci_spec::runtime::{Capability, Spec};
+use anyhow::{Result, ensure};
+use oci_spec::runtime::{Capability, IOPriorityClass, Process, Spec};
 use serde_json::{Map, Value, json};
 
 pub(super) fn repair_config(document: &mut Value) -> Vec<String> {
@@ -61,6 +62,21 @@ pub(super) fn unset_absent_pids_limit(spec: &mut Spec, bytes: &[u8]) {
     if let Some(resources) = linux.and_then(|linux| linux.resources_mut().as_mut()) {
         resources.set_pids(None);
     }
+}
+
+/// The crate reads best effort where `ioPriority` has no class, which the specification requires.
+pub(super) fn require_io_class(process: &Process, bytes: &[u8], path: &str) -> Result<()> {
+    let given = process.io_priority().as_ref();
+    if given.is_none_or(|given| given.class() != IOPriorityClass::default()) {
+        return Ok(());
+    }
+    let document: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let pointer = format!("/{path}ioPriority/class").replace('.', "/");
+    ensure!(
+        document.pointer(&pointer).is_some(),
+        "{path}ioPriority.class: is required"
+    );
+    Ok(())
 }
 
 /// The specification writes these two with `_FLAG_` and `DL`; the crate expects other spellings.
@@ -143,7 +159,7 @@ fn object<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Map<String, Val
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oci_spec::runtime::{LinuxPids, LinuxSchedulerFlag, Process};
+    use oci_spec::runtime::{LinuxPids, LinuxSchedulerFlag};
 
     /// The gap is still there in the crate, and the repaired document parses: when the first half fails, the
     /// crate was fixed and the repair can go.
@@ -243,6 +259,23 @@ mod tests {
                 .unwrap()
                 .clone();
             assert_eq!(resources.pids().as_ref().map(LinuxPids::limit), left);
+        }
+    }
+
+    #[test]
+    fn an_io_priority_needs_its_class() {
+        for (class, good) in [
+            ("", false),
+            (r#""class":"IOPRIO_CLASS_BE","#, true),
+            (r#""class":"IOPRIO_CLASS_RT","#, true),
+        ] {
+            let text = format!(r#"{{"user":{{}},"cwd":"/","ioPriority":{{{class}"priority":4}}}}"#);
+            let process: Process = serde_json::from_str(&text).unwrap();
+            let checked = require_io_class(&process, text.as_bytes(), "");
+            assert_eq!(checked.is_ok(), good, "{text}");
+            let whole = format!(r#"{{"process":{text}}}"#);
+            let checked = require_io_class(&process, whole.as_bytes(), "process.");
+            assert_eq!(checked.is_ok(), good, "{whole}");
         }
     }
 

@@ -37,6 +37,10 @@ pub(crate) fn load_config(path: &Path) -> Result<Spec> {
     if compat::pids_limit_reads_zero(&spec) {
         compat::unset_absent_pids_limit(&mut spec, &bytes);
     }
+    if let Some(process) = spec.process() {
+        compat::require_io_class(process, &bytes, "process.")
+            .with_context(|| path.display().to_string())?;
+    }
     validate::config(&spec, host_facts(spec.process().as_ref(), Some(&spec)))
         .with_context(|| path.display().to_string())?;
     Ok(spec)
@@ -46,6 +50,7 @@ pub(crate) fn load_config(path: &Path) -> Result<Spec> {
 pub(crate) fn load_process(path: &Path) -> Result<Process> {
     let bytes = read_bounded(path)?;
     let process: Process = parse(&bytes, path, compat::repair_process)?;
+    compat::require_io_class(&process, &bytes, "").with_context(|| path.display().to_string())?;
     check_process(&process).with_context(|| path.display().to_string())?;
     Ok(process)
 }

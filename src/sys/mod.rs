@@ -9,6 +9,7 @@ pub(crate) mod keyring;
 pub(crate) mod mount;
 pub(crate) mod pidfd;
 pub(crate) mod process;
+pub(crate) mod sched;
 pub(crate) mod scm;
 pub(crate) mod seccomp;
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! Cgroups that the container manages itself (v2): the annotation, who owns what, where exec goes, a container in the
-//! container, and systemd as its init.
+//! Cgroups that the container manages itself (v2): the annotation, owners, exec, a container in it, systemd as its init.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

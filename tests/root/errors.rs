@@ -187,6 +187,12 @@ wrong! {
         b.set("/linux/cgroupsPath", json!(format!("system.slice:rundlet:{}", b.id)));
     };
     cgroup_path_with_a_nul_byte: ["linux.cgroupsPath"] |_, b| b.set("/linux/cgroupsPath", json!("/a\u{0}b"));
+    no_resctrl = "runc 1.1.5 ignores the field": ["linux.intelRdt", "no resctrl file system is mounted"] |cx, b| {
+        if fs::read_to_string("/proc/self/mountinfo").unwrap().contains(" - resctrl ") {
+            cx.skip("this machine has resctrl");
+        }
+        b.set("/linux/intelRdt", json!({"closID": "gold", "l3CacheSchema": "L3:0=f"}));
+    };
     unknown_personality = "runc 1.1.5 does not know the field": ["linux.personality"] |_, b| b.set("/linux/personality", json!({"domain": "VAX"}));
 }
 

@@ -36,28 +36,32 @@ mod events;
 mod exec;
 mod exec_process;
 mod fds;
-mod freezer;
 mod fields;
+mod freezer;
 mod hook_failures;
 mod hooks;
 mod idmap;
 mod lifecycle;
 mod limits;
 mod masks;
+mod memory_policy;
 mod mount_points;
 mod mounts;
 mod namespace_root;
 mod namespaces;
+mod netdev;
 mod output;
 mod overlay;
 mod process;
 mod races;
 mod rootless;
 mod rootless_cgroups;
+mod scheduler;
 mod seccomp;
 mod seccomp_notify;
 mod signals;
 mod sysctl;
+mod time_namespace;
 mod tty;
 mod update;
 mod update_devices;
@@ -89,6 +93,10 @@ fn main() -> ExitCode {
         rootless::TESTS,
         rootless_cgroups::TESTS,
         namespace_root::TESTS,
+        time_namespace::TESTS,
+        scheduler::TESTS,
+        memory_policy::TESTS,
+        netdev::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
         idmap::TESTS,

@@ -22,11 +22,10 @@ tests! {
     host cgroup_namespace_on_v1;
     host no_mount_namespace_is_refused_or_leaves_the_host_alone = "runc 1.1.5 leaves a bind of the rootfs on the host";
     host ipc_objects_are_apart;
-    host time_namespace;
     host new_namespaces_end_with_the_container;
 }
 
-fn host_ns(kind: &str) -> String {
+pub(crate) fn host_ns(kind: &str) -> String {
     ns_of("self", kind)
 }
 
@@ -286,23 +285,6 @@ fn ipc_objects_are_apart(cx: &Cx) {
     second.exec_sh(shm).ok().prints("none\n1");
     first.end();
     second.end();
-}
-
-fn time_namespace(cx: &Cx) {
-    let mut bundle = cx.bundle();
-    bundle.push("/linux/namespaces", json!({"type": "time"}));
-    let output = cx.try_create(&bundle);
-    if output.code != 0 {
-        // Later work; until then refused by name.
-        assert!(
-            output.code == 1 && output.stderr.contains("time"),
-            "{output}"
-        );
-        return;
-    }
-    let container = cx.container(&bundle.id);
-    assert_ne!(ns_of(&container.pid().to_string(), "time"), host_ns("time"));
-    container.end();
 }
 
 fn new_namespaces_end_with_the_container(cx: &Cx) {

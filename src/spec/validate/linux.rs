@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType};
 
 use super::{HostFacts, no_nul};
@@ -12,7 +12,6 @@ use super::{HostFacts, no_nul};
 const MAPPINGS_LIMIT: usize = 340;
 
 pub(super) fn check(linux: &Linux, facts: HostFacts) -> Result<()> {
-    unsupported(linux)?;
     namespaces(linux)?;
     user_mappings(linux)?;
     devices(linux)?;
@@ -196,41 +195,6 @@ fn restricted_paths(linux: &Linux) -> Result<()> {
         ensure!(
             none || mount,
             "linux.{field}: unable to restrict paths without a private mount namespace"
-        );
-    }
-    Ok(())
-}
-
-fn unsupported(linux: &Linux) -> Result<()> {
-    let time = linux
-        .namespaces()
-        .iter()
-        .flatten()
-        .position(|ns| ns.typ() == LinuxNamespaceType::Time);
-    if let Some(i) = time {
-        bail!("linux.namespaces[{i}].type: `time` is not supported by this version of rundlet");
-    }
-    for (field, used) in [
-        ("intelRdt", linux.intel_rdt().is_some()),
-        ("memoryPolicy", linux.memory_policy().is_some()),
-        (
-            "netDevices",
-            linux
-                .net_devices()
-                .as_ref()
-                .is_some_and(|map| !map.is_empty()),
-        ),
-        (
-            "timeOffsets",
-            linux
-                .time_offsets()
-                .as_ref()
-                .is_some_and(|map| !map.is_empty()),
-        ),
-    ] {
-        ensure!(
-            !used,
-            "linux.{field}: not supported by this version of rundlet"
         );
     }
     Ok(())

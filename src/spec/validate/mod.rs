@@ -1,7 +1,5 @@
 //! Rules that no type can hold: fields that exclude, need or bound each other. Every message opens with the JSON
 //! path. Called by `spec` on what was parsed; pure, what it must know of the host comes in as `HostFacts`.
-//!
-//! Also the one list of what this version does not support (`unsupported` here and in `process`, `linux`): refused by name, never ignored.
 
 pub(crate) mod linux;
 pub(crate) mod process;

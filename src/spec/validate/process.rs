@@ -7,7 +7,6 @@ use super::{HostFacts, no_nul};
 
 /// `path` is the JSON path of the object with its dot (`process.`), or empty for a file of its own.
 pub(crate) fn check(process: &Process, path: &str, facts: HostFacts) -> Result<()> {
-    unsupported(process, path)?;
     arguments(process, path)?;
     ids(process, path)?;
     rlimits(process, path)?;
@@ -101,22 +100,5 @@ fn labels(process: &Process, path: &str, facts: HostFacts) -> Result<()> {
         label.is_empty() || facts.selinux,
         "{path}selinuxLabel: `{label}` is asked for, but SELinux is disabled or not supported on this host"
     );
-    Ok(())
-}
-
-fn unsupported(process: &Process, path: &str) -> Result<()> {
-    let affinity = process.exec_cpu_affinity().as_ref();
-    let affinity =
-        affinity.is_some_and(|a| a.initial().is_some() || a.cpu_affinity_final().is_some());
-    for (field, used) in [
-        ("scheduler", process.scheduler().is_some()),
-        ("ioPriority", process.io_priority().is_some()),
-        ("execCPUAffinity", affinity),
-    ] {
-        ensure!(
-            !used,
-            "{path}{field}: not supported by this version of rundlet"
-        );
-    }
     Ok(())
 }

@@ -176,51 +176,6 @@ fn each_rule_names_its_path() {
 }
 
 #[test]
-fn what_is_not_supported_is_refused_by_name() {
-    let cases = [
-        (
-            "/process/scheduler",
-            json!({"policy": "SCHED_OTHER"}),
-            "process.scheduler",
-        ),
-        (
-            "/process/ioPriority",
-            json!({"class": "IOPRIO_CLASS_BE"}),
-            "process.ioPriority",
-        ),
-        (
-            "/process/execCPUAffinity",
-            json!({"initial": "0"}),
-            "process.execCPUAffinity",
-        ),
-        ("/linux/intelRdt", json!({}), "linux.intelRdt"),
-        ("/linux/netDevices", json!({"eth0": {}}), "linux.netDevices"),
-        (
-            "/linux/memoryPolicy",
-            json!({"mode": "MPOL_BIND", "nodes": "0"}),
-            "linux.memoryPolicy",
-        ),
-        (
-            "/linux/timeOffsets",
-            json!({"boottime": {"secs": 1}}),
-            "linux.timeOffsets",
-        ),
-        (
-            "/linux/namespaces",
-            json!([{"type": "pid"}, {"type": "time"}]),
-            "linux.namespaces[1].type",
-        ),
-    ];
-    for (pointer, value, field) in cases {
-        let text = refusal(pointer, value);
-        assert!(
-            text.starts_with(&format!("{field}: ")) && text.contains("not supported"),
-            "{text}"
-        );
-    }
-}
-
-#[test]
 fn labels_need_their_security_module() {
     let apparmor = HostFacts {
         apparmor: true,
