@@ -45,6 +45,7 @@ mod races;
 mod seccomp;
 mod signals;
 mod sysctl;
+mod systemd;
 mod tty;
 mod user_namespace;
 mod v2_groups;
@@ -83,5 +84,6 @@ fn main() -> ExitCode {
         v2_groups::TESTS,
         fds::TESTS,
         errors::TESTS,
+        systemd::TESTS,
     ])
 }

@@ -71,11 +71,16 @@ fn runtime() -> PathBuf {
 fn select(tests: &[Test], args: &[String]) -> Vec<Job> {
     let words: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     let mut jobs = Vec::new();
-    for world in [World::Host, World::V2] {
+    for world in [World::Host, World::V2, World::Systemd] {
         for test in tests {
             let wanted = match world {
-                World::Host => test.worlds != Worlds::V2 || host_is_v2(),
-                World::V2 => test.worlds != Worlds::Host && !host_is_v2(),
+                World::Host => match test.worlds {
+                    Worlds::Host | Worlds::Both => true,
+                    Worlds::V2 => host_is_v2(),
+                    Worlds::Systemd => false,
+                },
+                World::V2 => matches!(test.worlds, Worlds::V2 | Worlds::Both) && !host_is_v2(),
+                World::Systemd => test.worlds == Worlds::Systemd,
             };
             let job = Job { test: *test, world };
             if wanted && (words.is_empty() || words.iter().any(|word| job.label().contains(*word)))
@@ -89,7 +94,11 @@ fn select(tests: &[Test], args: &[String]) -> Vec<Job> {
 
 impl Job {
     fn label(&self) -> String {
-        let world = if self.world == World::V2 { " [v2]" } else { "" };
+        let world = match self.world {
+            World::Host => "",
+            World::V2 => " [v2]",
+            World::Systemd => " [systemd]",
+        };
         format!("{}{world}", self.test.label())
     }
 }
@@ -156,7 +165,11 @@ fn run_one(job: &Job, number: usize, runtime: &Path) -> Verdict {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .arg("--box")
         .arg(job.test.label())
-        .arg(if job.world == World::V2 { "v2" } else { "host" })
+        .arg(match job.world {
+            World::Host => "host",
+            World::V2 => "v2",
+            World::Systemd => "systemd",
+        })
         .arg(&dir)
         .arg(&token)
         .arg(runtime)
@@ -258,10 +271,10 @@ fn one(tests: &[Test], args: &[String]) -> ExitCode {
         .iter()
         .find(|test| test.label() == *label)
         .expect("a test of that name");
-    let world = if world == "v2" {
-        World::V2
-    } else {
-        World::Host
+    let world = match world.as_str() {
+        "v2" => World::V2,
+        "systemd" => World::Systemd,
+        _ => World::Host,
     };
     let cx = Cx {
         dir: dir.into(),
