@@ -31,7 +31,7 @@ use super::{Place, procs::Deadline};
 use crate::plan::resources::Resources;
 use manager::{Manager, Which};
 use names::{UnitName, is_slice};
-use properties::{List, When};
+use properties::{IoFile, List, When};
 use wire::{Property, Value};
 
 /// What state.json keeps of it.
@@ -51,6 +51,8 @@ pub(crate) struct Unit {
     pub(crate) group: Unified,
     /// What it is to be made with; empty once it is there.
     properties: Vec<Property>,
+    /// Set in place of others if the cgroup turns out to have io.bfq.weight.
+    bfq_weights: Vec<Property>,
 }
 
 impl Unit {
@@ -84,6 +86,7 @@ impl Unit {
             which,
             group: Unified::at_path(mount, path::join(&own, &name.path)),
             properties: list.done(),
+            bfq_weights: Vec::new(),
         })
     }
 
@@ -93,6 +96,7 @@ impl Unit {
             which: record.manager,
             group: Unified::open(&record.group)?,
             properties: Vec::new(),
+            bfq_weights: Vec::new(),
         })
     }
 
@@ -108,9 +112,12 @@ impl Unit {
     pub(crate) fn make(&mut self, r: &Resources) -> Result<()> {
         refuse_v1_only(r)?;
         let mut list = List::default();
-        properties::limits(r, When::Creation, &mut list)?;
+        properties::limits(r, When::Creation, IoFile::Weight, &mut list)?;
         self.devices(r, When::Creation, &mut list)?;
         self.properties.splice(0..0, list.done());
+        let mut list = List::default();
+        properties::io_weights(&r.block_io, IoFile::BfqWeight, &mut list);
+        self.bfq_weights = list.done();
         Ok(())
     }
 
@@ -138,6 +145,9 @@ impl Unit {
         *made = true;
         manager.wait(&job, &format!("start unit `{}`", self.name))?;
         self.group.adopt()?;
+        if !self.bfq_weights.is_empty() && self.io_file() == IoFile::BfqWeight {
+            manager.set_properties(&self.name, &self.bfq_weights)?;
+        }
         if slice {
             // A slice takes no process by itself.
             let dir = self.group.dir().context("the slice has no cgroup")?;
@@ -153,10 +163,17 @@ impl Unit {
         Ok(())
     }
 
+    fn io_file(&self) -> IoFile {
+        match self.group.dir() {
+            Some(dir) if dir.has("io.bfq.weight") => IoFile::BfqWeight,
+            _ => IoFile::Weight,
+        }
+    }
+
     /// Sets other limits, or for all of `r` the same again.
     pub(crate) fn update_limits(&self, r: &Resources) -> Result<()> {
         let mut list = List::default();
-        properties::limits(r, When::Update, &mut list)?;
+        properties::limits(r, When::Update, self.io_file(), &mut list)?;
         self.update(list)?;
         self.apply_limits(r)
     }

@@ -44,6 +44,25 @@ pub(crate) enum When {
     Update,
 }
 
+/// Which of the two weights of I/O the cgroup has; a kernel with both takes the second. systemd writes both from one property,
+/// each by its own formula, and the one that counts has to come out as the container's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IoFile {
+    Weight,
+    BfqWeight,
+}
+
+impl IoFile {
+    /// The inverse of systemd's formula for io.bfq.weight is exact for the whole range, 10 to 1000.
+    fn property(self, weight: u16) -> u64 {
+        match self {
+            Self::Weight => io_weight(weight),
+            Self::BfqWeight if weight <= 100 => u64::from(weight),
+            Self::BfqWeight => 100 + 11 * u64::from(weight - 100),
+        }
+    }
+}
+
 /// Properties in the order of setting.
 #[derive(Debug, Default)]
 pub(crate) struct List(Vec<Property>);
@@ -93,7 +112,7 @@ fn scaled(value: u64, by: u64, of: u64) -> u64 {
 }
 
 /// All limits but device rules.
-pub(crate) fn limits(r: &Resources, when: When, out: &mut List) -> Result<()> {
+pub(crate) fn limits(r: &Resources, when: When, io: IoFile, out: &mut List) -> Result<()> {
     let memory = &r.memory;
     if let Some(limit) = memory.limit {
         out.number("MemoryMax", or_infinity(limit));
@@ -108,7 +127,8 @@ pub(crate) fn limits(r: &Resources, when: When, out: &mut List) -> Result<()> {
     if let Some(pids) = r.pids {
         out.number("TasksMax", or_infinity(pids));
     }
-    io(&r.block_io, out);
+    io_weights(&r.block_io, io, out);
+    io_rates(&r.block_io, out);
     for (file, text) in &r.unified {
         // Of several lines, which the kernel takes one after the other, the last one counts.
         let value = text.lines().rev().map(str::trim).find(|l| !l.is_empty());
@@ -159,18 +179,21 @@ fn quota(quota: Option<i64>, period: Option<u64>, out: &mut List) {
     out.number("CPUQuotaPerSecUSec", per_second);
 }
 
-fn io(io: &BlockIo, out: &mut List) {
+pub(crate) fn io_weights(io: &BlockIo, file: IoFile, out: &mut List) {
     if let Some(weight) = io.weight {
-        out.number("IOWeight", io_weight(weight));
+        out.number("IOWeight", file.property(weight));
     }
     let weights: Vec<_> = io
         .weight_device
         .iter()
-        .filter_map(|d| Some((block_device(d.major, d.minor), io_weight(d.weight?))))
+        .filter_map(|d| Some((block_device(d.major, d.minor), file.property(d.weight?))))
         .collect();
     if !weights.is_empty() {
         out.set("IODeviceWeight", Value::Rates(weights));
     }
+}
+
+fn io_rates(io: &BlockIo, out: &mut List) {
     let rate = |t: &Throttle| {
         let rate = if t.rate == 0 { INFINITY } else { t.rate };
         (block_device(t.major, t.minor), rate)
@@ -275,7 +298,7 @@ mod tests {
 
     fn shown(r: &Resources) -> Vec<String> {
         let mut list = List::default();
-        limits(r, When::Creation, &mut list).unwrap();
+        limits(r, When::Creation, IoFile::Weight, &mut list).unwrap();
         let show = |p: Property| match p.value {
             Value::U64(INFINITY) => format!("{}=infinity", p.name),
             Value::U64(n) => format!("{}={n}", p.name),
@@ -410,6 +433,21 @@ mod tests {
     }
 
     #[test]
+    fn the_weight_that_counts_comes_out_exactly() {
+        // What systemd writes to io.bfq.weight.
+        let bfq = |weight: u64| match weight {
+            ..=100 => 100 - (100 - weight) * 99 / 99,
+            _ => 100 + (weight - 100) * 900 / 9900,
+        };
+        for weight in 10..=1000 {
+            let property = IoFile::BfqWeight.property(weight);
+            assert!((1..=10_000).contains(&property));
+            assert_eq!(bfq(property), u64::from(weight));
+        }
+        assert_eq!(IoFile::Weight.property(1000), 10_000);
+    }
+
+    #[test]
     fn idle_is_weight_nought() {
         let mut r = of_cpu(None, None);
         r.cpu.idle = Some(1);
@@ -443,14 +481,15 @@ mod tests {
         assert_eq!(shown(&both), ["MemoryMax=5"]);
         let mut list = List::default();
         let r = of_unified("memory.oom.group", "1");
-        limits(&r, When::Update, &mut list).unwrap();
+        limits(&r, When::Update, IoFile::Weight, &mut list).unwrap();
         assert!(list.done().is_empty());
     }
 
     #[test]
     fn bad_values_name_their_field() {
         let error = |r: &Resources| {
-            let error = limits(r, When::Creation, &mut List::default()).unwrap_err();
+            let error =
+                limits(r, When::Creation, IoFile::Weight, &mut List::default()).unwrap_err();
             format!("{error:#}")
         };
         let mut r = of_cpu(None, None);
