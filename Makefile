@@ -4,12 +4,16 @@ CARGO  ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET ?= $(shell uname -m)-unknown-linux-musl
+MANDIR  = $(PREFIX)/share/man/man8
+BASH_COMPLETIONS = $(PREFIX)/share/bash-completion/completions
+ZSH_COMPLETIONS  = $(PREFIX)/share/zsh/site-functions
+FISH_COMPLETIONS = $(PREFIX)/share/fish/vendor_completions.d
 STATIC  = target/$(TARGET)/release/rundlet
 # The commit that `rundlet --version` prints.
 export RUNDLET_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help build static check test test-root test-unit conformance-docker demo install uninstall clean packages target
+.PHONY: help build static check test test-root test-unit test-vm conformance-docker demo man install uninstall clean packages target
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,17 +45,30 @@ test-unit: ## unit tests alone (those that need root say so and are skipped)
 test-root: static ## tests of the static binary alone
 	RUNDLET_TEST_RUNTIME=$(CURDIR)/$(STATIC) $(CARGO) test --test root
 
+PARTS ?=
+test-vm: static ## the root tests, docker, containerd and podman in a guest with systemd and cgroup v2 alone; PARTS="docker podman:pause" runs these
+	tests/vm/suite.sh $(PARTS)
+
 conformance-docker: packages static ## every docker command on runc and on rundlet, compared
 	conformance/docker/run.py /usr/sbin/runc $(CURDIR)/$(STATIC)
 
 demo: packages static ## run a container and show what it sees, then its life step by step
 	tests/demo.sh $(STATIC)
 
-install: static ## the static binary into $(DESTDIR)$(PREFIX)/bin
-	install -D -m 0755 $(STATIC) $(DESTDIR)$(PREFIX)/bin/rundlet
+man: ## man pages and shell completions anew, from the command line's definitions
+	RUNDLET_WRITE_DOCS=1 $(CARGO) test --bins cli::docs
 
-uninstall: ## take it away again
-	rm -f $(DESTDIR)$(PREFIX)/bin/rundlet
+install: static ## the static binary, man pages and completions below $(DESTDIR)$(PREFIX)
+	install -D -m 0755 $(STATIC) $(DESTDIR)$(PREFIX)/bin/rundlet
+	install -d $(DESTDIR)$(MANDIR) $(DESTDIR)$(BASH_COMPLETIONS) $(DESTDIR)$(ZSH_COMPLETIONS) $(DESTDIR)$(FISH_COMPLETIONS)
+	install -m 0644 man/*.8 $(DESTDIR)$(MANDIR)/
+	install -m 0644 man/completions/rundlet.bash $(DESTDIR)$(BASH_COMPLETIONS)/rundlet
+	install -m 0644 man/completions/_rundlet $(DESTDIR)$(ZSH_COMPLETIONS)/
+	install -m 0644 man/completions/rundlet.fish $(DESTDIR)$(FISH_COMPLETIONS)/
+
+uninstall: ## take them away again
+	rm -f $(DESTDIR)$(PREFIX)/bin/rundlet $(addprefix $(DESTDIR)$(MANDIR)/,$(notdir $(wildcard man/*.8)))
+	rm -f $(DESTDIR)$(BASH_COMPLETIONS)/rundlet $(DESTDIR)$(ZSH_COMPLETIONS)/_rundlet $(DESTDIR)$(FISH_COMPLETIONS)/rundlet.fish
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -4,10 +4,9 @@
 
 use serde::Serialize;
 
+pub(crate) use crate::plan::state::SPEC_VERSION;
 use crate::seccomp;
 
-/// The newest runtime-spec whose fields are all known (applied or refused by name).
-pub(crate) const SPEC_VERSION: &str = "1.3.0";
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The commit this binary was built from, `unknown` outside of a repository.
 pub(crate) const COMMIT: &str = match option_env!("RUNDLET_COMMIT") {
@@ -128,7 +127,7 @@ static FEATURES: Features = Features {
         selinux: Enabled { enabled: true },
         intel_rdt: Enabled { enabled: false },
         mount_extensions: MountExtensions {
-            idmap: Enabled { enabled: false },
+            idmap: Enabled { enabled: true },
         },
         net_devices: Enabled { enabled: false },
     },
@@ -148,6 +147,7 @@ const MOUNT_OPTIONS: List = &[
     "diratime",
     "dirsync",
     "exec",
+    "idmap",
     "lazytime",
     "loud",
     "mand",
@@ -169,6 +169,7 @@ const MOUNT_OPTIONS: List = &[
     "relatime",
     "remount",
     "rexec",
+    "ridmap",
     "rnoatime",
     "rnodev",
     "rnodiratime",
@@ -252,7 +253,7 @@ mod tests {
     fn the_document_is_the_specifications_and_lists_are_sorted_where_they_are_sets() {
         let value: serde_json::Value = serde_json::from_str(&document().unwrap()).unwrap();
         assert_eq!(value["ociVersionMin"], "1.0.0");
-        assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], false);
+        assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], true);
         assert_eq!(
             value["linux"]["seccomp"]["knownFlags"]
                 .as_array()

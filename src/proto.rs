@@ -11,6 +11,9 @@
 //!                         <--  Placed  id maps, cgroup and its limits, rlimits, oom score are set
 //!    RootReady            -->          only with prestart or createRuntime hooks: mounts are made, root not yet changed
 //!                         <--  HooksDone
+//!    Listener{number}     -->          only with SCMP_ACT_NOTIFY, sent by write(2): the filter is loaded, its notify descriptor
+//!                                      has this number in the sender; the runtime fetches it and hands it to the agent
+//!                         <--  ListenerTaken
 //!    Ready                -->          everything that can fail before the user's program has been done
 //!                         <--  Committed  state and pid file are written; with `run` and `exec` also: go
 //!    Failed{..}           -->          instead of any of the above; the sender then leaves by _exit
@@ -35,6 +38,8 @@ const MAX_PACKET: usize = 8192;
 pub(crate) enum FromInit {
     InitPid(i32),
     RootReady,
+    /// The number of the notify descriptor in the sender.
+    Listener(i32),
     Ready,
     Failed(Failure),
 }
@@ -67,6 +72,7 @@ impl std::error::Error for RuntimeGone {}
 pub(crate) enum ToInit {
     Placed(i32),
     HooksDone,
+    ListenerTaken,
     Committed,
 }
 
@@ -76,6 +82,7 @@ impl FromInit {
             FromInit::InitPid(pid) => [&[1], &pid.to_le_bytes()[..]].concat(),
             FromInit::RootReady => vec![2],
             FromInit::Ready => vec![3],
+            FromInit::Listener(number) => listener_packet(*number).to_vec(),
             FromInit::Failed(failure) => {
                 let mut packet = vec![4];
                 packet.extend(failure.errno.to_le_bytes());
@@ -94,6 +101,9 @@ impl FromInit {
             (1, 4) => Some(FromInit::InitPid(i32::from_le_bytes(rest.try_into().ok()?))),
             (2, 0) => Some(FromInit::RootReady),
             (3, 0) => Some(FromInit::Ready),
+            (5, 4) => Some(FromInit::Listener(i32::from_le_bytes(
+                rest.try_into().ok()?,
+            ))),
             (4, 4..) => {
                 let (errno, text) = rest.split_at(4);
                 let text = String::from_utf8_lossy(text);
@@ -110,12 +120,18 @@ impl FromInit {
     }
 }
 
+fn listener_packet(number: i32) -> [u8; 5] {
+    let [a, b, c, d] = number.to_le_bytes();
+    [5, a, b, c, d]
+}
+
 impl ToInit {
     fn encode(self) -> Vec<u8> {
         match self {
             ToInit::Placed(pid) => [&[1], &pid.to_le_bytes()[..]].concat(),
             ToInit::HooksDone => vec![2],
             ToInit::Committed => vec![3],
+            ToInit::ListenerTaken => vec![4],
         }
     }
 
@@ -124,6 +140,7 @@ impl ToInit {
             [1, pid @ ..] => Some(ToInit::Placed(i32::from_le_bytes(pid.try_into().ok()?))),
             [2] => Some(ToInit::HooksDone),
             [3] => Some(ToInit::Committed),
+            [4] => Some(ToInit::ListenerTaken),
             _ => None,
         }
     }
@@ -226,6 +243,24 @@ impl InitEnd {
         send(self.0.as_fd(), &message.encode()).context("send to the runtime")
     }
 
+    /// Sends `Listener` and waits until the runtime has taken the descriptor. Until it is sent nobody answers for a call that
+    /// the filter hands over, so it takes one write(2), the call that no profile may hand over, and no memory: brk(2) and
+    /// mmap(2) may be filtered as well (N2).
+    pub(crate) fn give_listener(&self, listener: BorrowedFd<'_>) -> Result<()> {
+        let packet = listener_packet(listener.as_raw_fd());
+        loop {
+            match nix::unistd::write(&self.0, &packet) {
+                Err(Errno::EINTR) => {}
+                other => {
+                    break other
+                        .context("tell the runtime of the seccomp notify descriptor")
+                        .map(drop)?;
+                }
+            }
+        }
+        self.expect(ToInit::ListenerTaken)
+    }
+
     /// The next message, `wanted` for messages. End of file means that the runtime is dead.
     fn receive(&self, wanted: &str) -> Result<ToInit> {
         let mut buffer = [0_u8; MAX_PACKET];
@@ -274,6 +309,7 @@ mod tests {
         for message in [
             FromInit::InitPid(-7),
             FromInit::RootReady,
+            FromInit::Listener(7),
             FromInit::Ready,
             FromInit::Failed(failure),
         ] {
@@ -311,6 +347,18 @@ mod tests {
         };
         assert_eq!((read.step.as_str(), read.errno), ("s", 1));
         assert!(read.chain.len() > 8000);
+    }
+
+    #[test]
+    fn a_listener_is_given_and_taken() {
+        let (runtime, init) = pair().unwrap();
+        runtime.send(ToInit::ListenerTaken).unwrap();
+        init.give_listener(init.as_fd()).unwrap();
+        let number = init.as_fd().as_raw_fd();
+        assert_eq!(
+            runtime.receive(None).unwrap(),
+            Some(FromInit::Listener(number))
+        );
     }
 
     #[test]

@@ -34,7 +34,6 @@ const LAYERS: &[(&str, u8)] = &[
     ("proto", 5),
     ("init", 6),
     ("container", 6),
-    ("events", 6),
     ("features", 6),
     ("cli", 7),
     ("main", 7),

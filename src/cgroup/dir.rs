@@ -79,6 +79,53 @@ impl Dir {
         })
     }
 
+    /// The parent of a cgroup that was reached by `below`: cgroups never move to another parent.
+    fn up(&self) -> nix::Result<Self> {
+        let fd = openat(self, "..", DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())?;
+        let path = self.path.parent().unwrap_or(&self.path).to_owned();
+        Ok(Self { fd, path })
+    }
+
+    /// Goes through this cgroup and all below it, `enter` on the way down and `leave(parent, name)` on the way up. A container
+    /// decides how deep its cgroups are, so neither the stack nor the number of descriptors grows with them. What vanishes
+    /// meanwhile is passed over.
+    pub(crate) fn walk(
+        &self,
+        enter: &mut dyn FnMut(&Dir) -> nix::Result<()>,
+        leave: &mut dyn FnMut(&Dir, &str) -> nix::Result<()>,
+    ) -> nix::Result<()> {
+        let children = |dir: &Dir| match dir.children() {
+            Err(errno) if is_gone(errno) => Ok(Vec::new()),
+            result => result,
+        };
+        enter(self)?;
+        let mut here = self.below("")?;
+        let mut names: Vec<String> = Vec::new();
+        let mut pending = vec![children(self)?];
+        loop {
+            let next = pending.last_mut().and_then(Vec::pop);
+            if let Some(name) = next {
+                match here.below(&name) {
+                    Ok(child) => {
+                        enter(&child)?;
+                        pending.push(children(&child)?);
+                        names.push(name);
+                        here = child;
+                    }
+                    Err(errno) if is_gone(errno) => {}
+                    Err(errno) => return Err(errno),
+                }
+            } else {
+                let Some(name) = names.pop() else {
+                    return Ok(());
+                };
+                pending.pop();
+                here = here.up()?;
+                leave(&here, &name)?;
+            }
+        }
+    }
+
     /// The cgroup of a clean path below this one, made where missing. `made` gets the paths of what was made,
     /// ancestors first; on an error too.
     pub(crate) fn make_below(&self, rel: &str, made: &mut Vec<String>) -> Result<Self> {
@@ -112,13 +159,22 @@ impl Dir {
 
     /// The names of the child cgroups.
     pub(crate) fn children(&self) -> nix::Result<Vec<String>> {
+        self.names(nix::dir::Type::Directory)
+    }
+
+    /// The names of the cgroup's own files.
+    pub(crate) fn files(&self) -> nix::Result<Vec<String>> {
+        self.names(nix::dir::Type::File)
+    }
+
+    fn names(&self, kind: nix::dir::Type) -> nix::Result<Vec<String>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut dir = nix::dir::Dir::openat(self, ".", flags, Mode::empty())?;
         let mut out = Vec::new();
         for entry in dir.iter() {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.file_type() == Some(nix::dir::Type::Directory) && name != "." && name != ".." {
+            if entry.file_type() == Some(kind) && name != "." && name != ".." {
                 out.push(name);
             }
         }

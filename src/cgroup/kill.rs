@@ -59,6 +59,7 @@ impl Cgroup {
             if pids.iter().any(|pid| !signalled.contains(pid)) {
                 self.signal_frozen(Signal::SIGKILL)?;
                 // Only a thawed process can die on v1.
+                self.let_die()?;
                 if self.is_frozen()? {
                     self.thaw()?;
                 }

@@ -8,33 +8,40 @@ mod devices;
 mod dir;
 mod kill;
 mod path;
-mod procs;
+mod place;
+pub(crate) mod procs;
 pub(crate) mod record;
 #[cfg(test)]
 mod root_tests;
+pub(crate) mod stats;
 mod systemd;
 mod tree;
+mod undo;
 mod v1;
 mod v2;
+pub(crate) mod watch;
 mod write;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use crate::plan::delegation::{Delegation, Payload};
 use crate::plan::mounts::CgroupMounts;
 use crate::plan::resources::Resources;
 use detect::Layout;
-use dir::Dir;
 use path::{SubPaths, Wanted};
+pub(crate) use place::Place;
 use procs::Deadline;
 use record::{Places, Record};
-use systemd::{Member, Unit, manager::Which};
+use stats::Stats;
+use systemd::{Unit, manager::Which};
 use tree::Left;
+use undo::Undo;
 
 const NO_FREEZER: &str = "the container has no cgroup that could be frozen";
 
@@ -85,7 +92,7 @@ impl Cgroup {
         resources: &Resources,
     ) -> Result<Self> {
         let mut cgroup = Self::plan(layout, Driver::Cgroupfs, cgroups_path, id, Denied::Fail)?;
-        cgroup.make(resources)?;
+        cgroup.make(resources, &Delegation::default())?;
         Ok(cgroup)
     }
 
@@ -127,10 +134,22 @@ impl Cgroup {
 
     /// Makes it, with all that must be true before a process is in it. On failure nothing that it made is left. Where
     /// the container goes without one, the record changes to say so.
-    pub(crate) fn make(&mut self, resources: &Resources) -> Result<()> {
+    pub(crate) fn make(&mut self, resources: &Resources, delegation: &Delegation) -> Result<()> {
         let result = match &mut self.kind {
+            Kind::V2(c) => c.make(resources, delegation),
+            Kind::None | Kind::V1(_) if delegation.payload == Payload::InLeaf => {
+                bail!(
+                    "annotations[\"org.rundlet.cgroup.delegate\"]: needs cgroup v2; on cgroup v1 a part of a hierarchy can not \
+                     be given to a container safely"
+                )
+            }
+            Kind::Systemd(_) if delegation.payload == Payload::InLeaf => {
+                bail!(
+                    "annotations[\"org.rundlet.cgroup.delegate\"]: needs the cgroupfs driver; a scope of the systemd driver \
+                     is delegated as a whole"
+                )
+            }
             Kind::None => Ok(()),
-            Kind::V2(c) => c.make(resources),
             Kind::V1(c) => c.make(resources),
             Kind::Systemd(c) => c.make(resources),
         };
@@ -184,7 +203,7 @@ impl Cgroup {
     /// For CLONE_INTO_CGROUP. v1 has no such thing, and a unit is not there yet: there `place` is the way.
     pub(crate) fn clone_into_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.kind {
-            Kind::V2(c) => c.dir().map(AsFd::as_fd),
+            Kind::V2(c) => c.birthplace().ok().map(AsFd::as_fd),
             Kind::V1(_) | Kind::Systemd(_) | Kind::None => None,
         }
     }
@@ -200,6 +219,14 @@ impl Cgroup {
         }
     }
 
+    /// Gives the container what it may manage of its own cgroup; on v1 nothing ever is, as the runtime-spec asks.
+    pub(crate) fn delegate(&self, init: Pid, delegation: &Delegation) -> Result<()> {
+        match &self.kind {
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.delegate(init, delegation),
+            Kind::None | Kind::V1(_) => Ok(()),
+        }
+    }
+
     /// Sets the device rules and all limits of a container that is being made.
     pub(crate) fn apply(&self, resources: &Resources) -> Result<()> {
         if let Kind::Systemd(c) = &self.kind {
@@ -211,7 +238,41 @@ impl Cgroup {
         self.apply_limits(resources)
     }
 
-    /// Sets all limits but the device rules: what an update does.
+    /// Changes limits, and with `devices` (old, new) the device rules. On failure everything is as before, and so it is when
+    /// `keep`, which comes last, fails.
+    pub(crate) fn update(
+        &self,
+        limits: &Resources,
+        devices: Option<(&Resources, &Resources)>,
+        keep: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let mut undo = Undo::default();
+        match &self.kind {
+            Kind::None => ensure!(
+                devices.is_none(),
+                "linux.resources.devices: the container has no cgroup of its own"
+            ),
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.save(limits, &mut undo)?,
+            Kind::V1(c) => c.save(limits, &mut undo),
+        }
+        let change = || {
+            self.apply_limits(limits)?;
+            let Some((old, new)) = devices else {
+                return keep();
+            };
+            let result = match &self.kind {
+                Kind::V1(c) => c.change_devices(new),
+                _ => self.apply_devices(new),
+            };
+            result.and_then(|()| keep()).inspect_err(|_| {
+                // v1 may have got half way. What can not be set back is as closed as the old or the new rules.
+                let _ = self.apply_devices(old);
+            })
+        };
+        change().map_err(|error| undo::taken_back(error, undo.restore()))
+    }
+
+    /// Sets all limits but the device rules.
     pub(crate) fn apply_limits(&self, resources: &Resources) -> Result<()> {
         match &self.kind {
             Kind::None if !has_limits(resources) => Ok(()),
@@ -270,6 +331,14 @@ impl Cgroup {
         }
     }
 
+    /// Lets processes die that were sent SIGKILL, whoever has frozen them. On v2 they do so anyway.
+    pub(crate) fn let_die(&self) -> Result<()> {
+        match &self.kind {
+            Kind::V1(c) => c.thaw_all(),
+            Kind::V2(_) | Kind::Systemd(_) | Kind::None => Ok(()),
+        }
+    }
+
     /// Whether `freeze` was asked for; false when the cgroup is gone.
     pub(crate) fn is_frozen(&self) -> Result<bool> {
         match &self.kind {
@@ -301,6 +370,15 @@ impl Cgroup {
         }
     }
 
+    /// What it has used, and the limits that this is to be compared with.
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        match &self.kind {
+            Kind::None => bail!("the container has no cgroup that could be measured"),
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.stats(),
+            Kind::V1(c) => c.stats(),
+        }
+    }
+
     /// How many processes the kernel has killed here for want of memory; 0 without a memory controller.
     pub(crate) fn oom_kill_count(&self) -> Result<u64> {
         match &self.kind {
@@ -315,7 +393,7 @@ impl Cgroup {
         match &self.kind {
             Kind::None => CgroupMounts::Unavailable,
             Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => {
-                CgroupMounts::V2 { path: c.path() }
+                CgroupMounts::V2 { path: c.view() }
             }
             Kind::V1(c) => CgroupMounts::V1 {
                 hierarchies: c.mounts(),
@@ -339,57 +417,4 @@ fn is_permission(error: &anyhow::Error) -> bool {
         error.downcast_ref(),
         Some(Errno::EACCES | Errno::EPERM | Errno::EROFS)
     )
-}
-
-/// Where an exec'ed process is put.
-#[derive(Debug)]
-pub(crate) struct Place {
-    dirs: Vec<Dir>,
-    clone_into: bool,
-    /// Asked where the kernel does not let this user do it.
-    by: Option<Member>,
-}
-
-impl Place {
-    fn by_attach(dirs: Vec<Dir>) -> Self {
-        Self {
-            dirs,
-            clone_into: false,
-            by: None,
-        }
-    }
-
-    fn by_clone(dir: Dir) -> Self {
-        Self {
-            dirs: vec![dir],
-            clone_into: true,
-            by: None,
-        }
-    }
-
-    /// Not by clone3: whether the kernel lets this user do that depends on where the runtime itself is.
-    fn by_unit(self, member: Member) -> Self {
-        Self {
-            clone_into: false,
-            by: Some(member),
-            ..self
-        }
-    }
-
-    /// For CLONE_INTO_CGROUP; `None` on v1.
-    pub(crate) fn clone_into_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.dirs
-            .first()
-            .filter(|_| self.clone_into)
-            .map(AsFd::as_fd)
-    }
-
-    /// By `cgroup.procs`, in every hierarchy.
-    pub(crate) fn attach(&self, pid: Pid) -> Result<()> {
-        let attached = self.dirs.iter().try_for_each(|dir| procs::attach(dir, pid));
-        match (&self.by, attached) {
-            (Some(member), Err(error)) if is_permission(&error) => member.attach(pid),
-            (_, attached) => attached,
-        }
-    }
 }

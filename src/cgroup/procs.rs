@@ -22,28 +22,23 @@ pub(crate) fn pids(dir: &Dir) -> Result<Vec<i32>> {
 }
 
 fn collect(dir: &Dir, out: &mut Vec<i32>) -> nix::Result<()> {
-    let text = match dir.read("cgroup.procs") {
-        // A threaded cgroup lists threads only.
-        Err(Errno::EOPNOTSUPP) => dir.read("cgroup.threads"),
-        result => result,
-    };
-    match text {
-        Ok(text) => out.extend(text.lines().filter_map(|l| l.parse::<i32>().ok())),
-        Err(errno) if is_gone(errno) => return Ok(()),
-        Err(errno) => return Err(errno),
-    }
-    let children = match dir.children() {
-        Err(errno) if is_gone(errno) => return Ok(()),
-        result => result?,
-    };
-    for name in children {
-        match dir.below(&name) {
-            Ok(child) => collect(&child, out)?,
+    let mut enter = |dir: &Dir| {
+        let text = match dir.read("cgroup.procs") {
+            // A threaded cgroup lists threads only.
+            Err(Errno::EOPNOTSUPP) => dir.read("cgroup.threads"),
+            result => result,
+        };
+        match text {
+            Ok(text) => out.extend(text.lines().filter_map(|l| l.parse::<i32>().ok())),
             Err(errno) if is_gone(errno) => {}
             Err(errno) => return Err(errno),
         }
+        Ok(())
+    };
+    match dir.walk(&mut enter, &mut |_, _| Ok(())) {
+        Err(errno) if is_gone(errno) => Ok(()),
+        result => result,
     }
-    Ok(())
 }
 
 /// Signals each process. One that is gone already is as good as signalled.
@@ -87,24 +82,28 @@ pub(crate) fn attach(dir: &Dir, pid: Pid) -> Result<()> {
     result.with_context(|| format!("error adding pid {pid} to {dir}/cgroup.procs"))
 }
 
-/// Names processes for a message: pid, command, state. D is the one that explains an unkillable container.
+/// Names processes for a message: pid, command, state, and what they wait in, which explains an unkillable container; those in
+/// state D first.
 pub(crate) fn describe(pids: &[i32]) -> String {
     const SHOWN: usize = 5;
+    let waits = |pid: &i32| match std::fs::read_to_string(format!("/proc/{pid}/wchan")) {
+        Ok(place) if !place.is_empty() && place != "0" => format!(", waiting in `{place}`"),
+        _ => String::new(),
+    };
     let one = |pid: &i32| match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => {
             let command = stat.split_once('(').and_then(|(_, r)| r.rsplit_once(')'));
             let (command, rest) = command.unwrap_or(("?", " ?"));
             let state = rest.split_whitespace().next().unwrap_or("?");
-            format!("{pid} ({}, state {state})", command.escape_debug())
+            let waits = waits(pid);
+            format!("{pid} ({}, state {state}{waits})", command.escape_debug())
         }
         Err(_) => pid.to_string(),
     };
-    let mut text = pids
-        .iter()
-        .take(SHOWN)
-        .map(one)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let mut all: Vec<String> = pids.iter().map(one).collect();
+    all.sort_by_key(|text| !text.contains(", state D"));
+    all.truncate(SHOWN);
+    let mut text = all.join(", ");
     if pids.len() > SHOWN {
         text += " and ";
         text += &(pids.len() - SHOWN).to_string();

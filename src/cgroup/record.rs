@@ -38,6 +38,9 @@ pub(crate) struct GroupRecord {
     pub(crate) mount: PathBuf,
     /// Below the mount.
     pub(crate) path: String,
+    /// A child of it that the container manages itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) delegated: Option<String>,
 }
 
 impl GroupRecord {

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
 
-use super::dir::Dir;
+use super::dir::{Dir, is_gone};
 use super::path;
 use super::procs::{self, Backoff, Deadline};
 
@@ -65,10 +65,6 @@ pub(crate) fn remove(root: &Dir, rel: &str, left: Left, until: Deadline) -> Resu
         Err(Errno::ENOENT) => return Ok(()),
         result => result.with_context(|| format!("open cgroup `{root}/{parent}`"))?,
     };
-    remove_child(&parent, name, left, until)
-}
-
-fn remove_child(parent: &Dir, name: &str, left: Left, until: Deadline) -> Result<()> {
     let mut backoff = Backoff::new(until);
     loop {
         let errno = match parent.rmdir(name) {
@@ -80,19 +76,39 @@ fn remove_child(parent: &Dir, name: &str, left: Left, until: Deadline) -> Result
             Err(Errno::ENOENT) => return Ok(()),
             result => result.with_context(|| format!("open cgroup `{parent}/{name}`"))?,
         };
-        if errno == Errno::EBUSY {
-            for child in dir.children().unwrap_or_default() {
-                remove_child(&dir, &child, left, until)?;
-            }
-            match left {
-                Left::Kill => procs::kill_left_over(&dir)?,
-                Left::Keep if !procs::pids(&dir)?.is_empty() => return Ok(()),
-                Left::Keep => {}
-            }
-        }
-        if errno != Errno::EBUSY || !wait_for_change(&dir, &mut backoff, until) {
+        if errno != Errno::EBUSY {
             return Err(failed(&dir, errno));
         }
+        match left {
+            Left::Kill => procs::kill_left_over(&dir)?,
+            Left::Keep if !procs::pids(&dir)?.is_empty() => return Ok(()),
+            Left::Keep => {}
+        }
+        // What is empty below goes at once, the rest keeps this one busy.
+        if remove_below(&dir)? && parent.rmdir(name).is_ok() {
+            return Ok(());
+        }
+        if !wait_for_change(&dir, &mut backoff, until) {
+            return Err(failed(&dir, errno));
+        }
+    }
+}
+
+/// Whether everything below is gone.
+fn remove_below(dir: &Dir) -> Result<bool> {
+    let mut all = true;
+    let mut leave = |parent: &Dir, name: &str| match parent.rmdir(name) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(Errno::EBUSY) => {
+            all = false;
+            Ok(())
+        }
+        Err(errno) => Err(errno),
+    };
+    match dir.walk(&mut |_| Ok(()), &mut leave) {
+        Ok(()) => Ok(all),
+        Err(errno) if is_gone(errno) => Ok(true),
+        Err(errno) => Err(errno).with_context(|| format!("remove cgroups below `{dir}`")),
     }
 }
 

@@ -59,6 +59,15 @@ impl Write {
         self
     }
 
+    /// The files that may be written, with the value each would get.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = (&str, &str)> {
+        let other = match &self.rule {
+            Rule::Else { file, value } => Some((*file, value.as_str())),
+            _ => None,
+        };
+        std::iter::once((&*self.file, self.value.as_str())).chain(other)
+    }
+
     fn carry_out(&self, dir: &Dir) -> nix::Result<()> {
         match (dir.write(&self.file, &self.value), &self.rule) {
             (Err(Errno::ENOENT), Rule::IfPresent) => Ok(()),

@@ -99,7 +99,7 @@ pub(super) fn usage(verb: Option<&'static Verb>) -> String {
     }
 }
 
-fn details(name: &str) -> &'static str {
+pub(super) fn details(name: &str) -> &'static str {
     match name {
         "create" => {
             "The bundle's config.json says what the container is. Its process is set up and then waits\n\
@@ -123,13 +123,21 @@ fn details(name: &str) -> &'static str {
         "delete" => {
             "With --force a running container is killed first, and one that does not exist is no error."
         }
+        "events" => {
+            "One JSON object a line: `stats` at every interval, `oom` as soon as the kernel has killed a process\n\
+             for want of memory. It ends when the container has no process left."
+        }
         "list" => "The state root is chosen by the global option --root.",
         "spec" => {
             "The file is a start: it runs `sh` from the directory `rootfs`, with few rights and no network.\n\
              An existing config.json is not overwritten."
         }
         "features" => "The document is that of features.md in the runtime specification.",
-        "update" | "events" | "checkpoint" | "restore" => {
+        "update" => {
+            "What is not named stays as it is. Device rules can be given in the file only, where they replace all\n\
+             earlier ones.\n\n    # echo '{\"memory\": {\"limit\": 67108864}}' | rundlet update -r - web"
+        }
+        "checkpoint" | "restore" => {
             "This verb of runc is not supported by this version of rundlet: it always fails."
         }
         _ => "",

@@ -6,6 +6,10 @@
 
 mod create;
 mod delete;
+#[cfg(test)]
+mod docs;
+mod duration;
+mod events;
 mod exec;
 mod features;
 mod globals;
@@ -20,6 +24,7 @@ mod spec;
 mod start;
 mod state;
 mod unsupported;
+mod update;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -123,6 +128,13 @@ static VERBS: [Verb; 18] = [
         "list the processes in a container"
     ),
     verb!(
+        "events",
+        events::run(EventsArgs),
+        Words::Exactly(1),
+        "<container-id>",
+        "print statistics and OOM kills of a container"
+    ),
+    verb!(
         "kill",
         kill::run(KillArgs),
         Words::IdThen(1, 2),
@@ -166,17 +178,10 @@ static VERBS: [Verb; 18] = [
     ),
     verb!(
         "update",
-        unsupported::update(UnsupportedArgs),
-        Words::Any,
-        "",
-        "not supported by this version"
-    ),
-    verb!(
-        "events",
-        unsupported::events(UnsupportedArgs),
-        Words::Any,
-        "",
-        "not supported by this version"
+        update::run(UpdateArgs),
+        Words::Exactly(1),
+        "<container-id>",
+        "change the resource limits of a container"
     ),
     verb!(
         "checkpoint",

@@ -17,14 +17,6 @@ fn refuse(verb: &str) -> Result<i32> {
     bail!("rundlet: {verb} is not supported by this version")
 }
 
-pub(super) fn update(_: &Context, _: &UnsupportedArgs) -> Result<i32> {
-    refuse("update")
-}
-
-pub(super) fn events(_: &Context, _: &UnsupportedArgs) -> Result<i32> {
-    refuse("events")
-}
-
 pub(super) fn checkpoint(_: &Context, _: &UnsupportedArgs) -> Result<i32> {
     refuse("checkpoint")
 }

@@ -11,15 +11,20 @@ use nix::unistd::Pid;
 use super::record::Record;
 use super::status::Status;
 use super::store::Slot;
-use super::{Container, Live, delete, placement, status};
+use super::{Container, Live, delete, listener, placement, status};
 use crate::cgroup::Cgroup;
 use crate::fs::atomic;
 use crate::plan::Plan;
+use crate::plan::delegation::Delegation;
 use crate::plan::namespaces::Kind;
 use crate::plan::resources::Resources;
+use crate::plan::state::Filtered;
 use crate::proto::{FromInit, RuntimeEnd, ToInit};
 use crate::sys::pidfd;
 use crate::{hooks, log};
+
+/// Measured by `conformance/memory/minimum.py`: the most that any shape of container needed on v1 or v2, rounded up.
+const START_NEEDS: u32 = 160;
 
 /// A container being made. Dropped before `committed` it leaves nothing behind.
 pub(super) struct Creating {
@@ -44,9 +49,13 @@ impl Creating {
     }
 
     /// Makes the cgroup that was planned, and records that it is ours.
-    pub(super) fn make_cgroup(&mut self, resources: &Resources) -> Result<&Cgroup> {
+    pub(super) fn make_cgroup(
+        &mut self,
+        resources: &Resources,
+        delegation: &Delegation,
+    ) -> Result<&Cgroup> {
         let cgroup = self.cgroup.as_mut().context("no cgroup was planned")?;
-        cgroup.make(resources)?;
+        cgroup.make(resources, delegation)?;
         self.record_cgroup()?;
         self.cgroup.as_ref().context("no cgroup was planned")
     }
@@ -154,6 +163,7 @@ impl Ready {
             self.adopt_init(pid)?;
         }
         let (pid, _) = self.init()?;
+        self.cgroup()?.delegate(pid, &self.plan.delegation)?;
         if self.plan.namespaces.makes(Kind::User) {
             placement::write_id_maps(pid, &self.plan.namespaces)?;
         }
@@ -200,15 +210,19 @@ impl Ready {
             .and_then(|cgroup| cgroup.oom_kill_count().ok())
             .unwrap_or(0);
         if killed > 0 {
+            let limit = self.plan.resources.memory.limit;
+            let limit = limit.map_or_else(String::new, |limit| format!(" of {limit} bytes"));
             return anyhow!(
-                "container init was OOM-killed before the program was started ({how}): \
-                 linux.resources.memory.limit is too low"
+                "container init was OOM-killed before the program was started ({how}): linux.resources.memory.limit{limit} \
+                 is too low: the runtime needs up to {START_NEEDS} KiB of it to start a small program"
             );
         }
         // Loaded early, it stands in the way of the init itself, even of its last words.
-        let early_filter = self.plan.seccomp.is_some() && !self.plan.process.no_new_privileges;
+        let unprivileged = self.plan.process.no_new_privileges;
+        let early_filter =
+            (self.plan.seccomp.as_ref()).is_some_and(|profile| !unprivileged || profile.notifies());
         let hint = if early_filter {
-            "; linux.seccomp without process.noNewPrivileges must also allow what the runtime does last: \
+            "; linux.seccomp without process.noNewPrivileges, or with SCMP_ACT_NOTIFY, must also allow what the runtime does last: \
              setresuid, capset, sendmsg, execve and the like"
         } else {
             ""
@@ -220,12 +234,31 @@ impl Ready {
         loop {
             match self.receive()? {
                 FromInit::RootReady => self.run_hooks()?,
+                FromInit::Listener(number) => self.hand_over_listener(number)?,
                 FromInit::Ready => return Ok(()),
                 other @ (FromInit::InitPid(_) | FromInit::Failed(_)) => {
                     bail!("unexpected message {other:?} from init")
                 }
             }
         }
+    }
+
+    fn hand_over_listener(&self, number: i32) -> Result<()> {
+        let (pid, pidfd) = self.init()?;
+        let listener = self
+            .plan
+            .seccomp
+            .as_ref()
+            .and_then(|profile| profile.listener.as_ref())
+            .context("init has a seccomp notify descriptor that nobody asked for")?;
+        let process = Filtered {
+            pid: pid.as_raw(),
+            init: pid.as_raw(),
+            status: Status::Creating.as_str(),
+            metadata: listener.metadata.as_deref(),
+        };
+        listener::hand_over(listener, &self.plan.state, &process, pidfd, number)?;
+        self.end.send(ToInit::ListenerTaken)
     }
 
     fn run_hooks(&mut self) -> Result<()> {

@@ -156,7 +156,12 @@ impl Stopped {
         // Whoever is left is killed: without a pid namespace of its own the init's death ends nobody else.
         Cgroup::open(&record.cgroup)?
             .remove(REMOVE_DEADLINE)
-            .with_context(|| format!("delete container `{}`", slot.id))?;
+            .with_context(|| {
+                format!(
+                    "delete container `{}` (its state is kept: delete can be repeated)",
+                    slot.id
+                )
+            })?;
         slot.remove()?;
         run_poststop(&record);
         Ok(())

@@ -15,12 +15,13 @@ use super::record::Record;
 use super::run::Foreground;
 use super::status::Status;
 use super::store::FILTER;
-use super::{Container, Live, placement};
+use super::{Container, Live, listener, placement};
 use crate::fs::atomic;
 use crate::init::{self, Child};
 use crate::plan::host::Host;
 use crate::plan::namespaces::Kind;
 use crate::plan::process::{Process, last_of_each, names};
+use crate::plan::state::Filtered;
 use crate::proto::{self, FromInit, RuntimeEnd, ToInit};
 use crate::seccomp::Program;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
@@ -148,6 +149,7 @@ impl Tenant {
         preserved: u32,
         console: Console,
     ) -> Result<Tenant> {
+        placement::keep_children_for_wait()?;
         let record = &live.container.record;
         let filter = record.has_filter.then(|| read_filter(live)).transpose()?;
         let mut cgroup = live.container.cgroup()?.for_exec(&options.cgroups)?;
@@ -167,7 +169,7 @@ impl Tenant {
         });
         // The container has given its own cgroup children with controllers, as systemd in it does: no process can be put
         // there any more, so it goes where the init has gone.
-        if matches!(cloned, Err(Errno::EBUSY)) && options.cgroups.is_empty() {
+        if matches!(cloned, Err(Errno::EBUSY | Errno::EOPNOTSUPP)) && options.cgroups.is_empty() {
             cgroup = live
                 .container
                 .cgroup()?
@@ -213,10 +215,35 @@ impl Tenant {
         tenant.end.send(ToInit::Placed(pid.as_raw()))?;
         tenant.adopt()?;
         tenant.end.send(ToInit::Placed(tenant.pid.as_raw()))?;
-        match tenant.receive()? {
-            FromInit::Ready => Ok(tenant),
-            other => bail!("unexpected message {other:?} from the process"),
+        loop {
+            match tenant.receive()? {
+                FromInit::Listener(number) => tenant.hand_over_listener(live, number)?,
+                FromInit::Ready => return Ok(tenant),
+                other => bail!("unexpected message {other:?} from the process"),
+            }
         }
+    }
+
+    fn hand_over_listener(&self, live: &Live, number: i32) -> Result<()> {
+        let record = &live.container.record;
+        let listener = record
+            .listener
+            .as_ref()
+            .context("the process has a seccomp notify descriptor that nobody asked for")?;
+        let process = Filtered {
+            pid: self.pid.as_raw(),
+            init: live.init.pid,
+            status: live.container.status.as_str(),
+            metadata: listener.metadata.as_deref(),
+        };
+        listener::hand_over(
+            listener,
+            &record.state,
+            &process,
+            self.pidfd.as_fd(),
+            number,
+        )?;
+        self.end.send(ToInit::ListenerTaken)
     }
 
     /// The stage has cloned the process as its sibling.

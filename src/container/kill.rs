@@ -24,9 +24,14 @@ pub(crate) fn kill(context: &Context, options: &KillOptions) -> Result<()> {
         return kill_all(&live);
     }
     signal(&live, options.signal)?;
-    // SIGKILL does not reach a process frozen by a v1 freezer; thawing lets it die.
-    if options.signal == libc::SIGKILL && live.container.status == Status::Paused {
-        return live.container.cgroup()?.thaw();
+    if options.signal != libc::SIGKILL {
+        return Ok(());
+    }
+    // The others of its pid namespace die with it, and it waits for them: none may be frozen by a v1 freezer.
+    let cgroup = live.container.cgroup()?;
+    cgroup.let_die()?;
+    if live.container.status == Status::Paused {
+        cgroup.thaw()?;
     }
     Ok(())
 }

@@ -92,12 +92,6 @@ impl<'a> Launch<'a> {
                 ));
             }
         }
-        if let Some(profile) = &plan.seccomp {
-            ensure!(
-                !profile.notifies(),
-                "linux.seccomp: SCMP_ACT_NOTIFY is not supported by this version of rundlet"
-            );
-        }
         let filter = plan.seccomp.as_ref().map(seccomp::compile).transpose()?;
         Ok(Launch {
             context,
@@ -112,11 +106,12 @@ impl<'a> Launch<'a> {
 
     /// Makes the container up to the point where its init is ready.
     pub(super) fn start(mut self, gate: Gate, console: Console) -> Result<Ready> {
+        placement::keep_children_for_wait()?;
         let mut creating = self.reserve()?;
         let gate = (gate == Gate::Fifo)
             .then(|| make_gate(&creating.slot))
             .transpose()?;
-        let cgroup = creating.make_cgroup(&self.plan.resources)?;
+        let cgroup = creating.make_cgroup(&self.plan.resources, &self.plan.delegation)?;
         placement::make_overlay_directories(&self.plan.rootfs)?;
         let namespaces = &self.plan.namespaces;
         let stage = namespaces.needs_stage();
@@ -136,9 +131,14 @@ impl<'a> Launch<'a> {
         };
         let joins = placement::open_namespaces(namespaces)?;
         let (pid_namespace, joins) = placement::split_pid(namespaces, joins, stage);
+        let joined_user = joins
+            .iter()
+            .find(|(place, _)| namespaces.join[*place].kind == Kind::User)
+            .map(|(_, fd)| fd.as_fd());
+        let sources = Sources::open(&self.plan.rootfs, joined_user)?;
         let part = ContainerPart {
             plan: &self.plan,
-            sources: Sources::open(&self.plan.rootfs)?,
+            sources,
             cgroup: cgroup.mount_info(),
             joins,
             late,
@@ -208,6 +208,10 @@ impl<'a> Launch<'a> {
             namespaces: plan.namespaces.own(),
             process: plan.process.clone(),
             has_filter: self.filter.is_some(),
+            listener: plan
+                .seccomp
+                .as_ref()
+                .and_then(|profile| profile.listener.clone()),
             hooks: plan.hooks.clone(),
             resources: plan.resources.clone(),
             new_keyring: plan.new_keyring,

@@ -4,11 +4,13 @@
 pub(crate) mod create;
 pub(crate) mod creating;
 pub(crate) mod delete;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod foreground;
 pub(crate) mod kill;
 pub(crate) mod launch;
 pub(crate) mod list;
+mod listener;
 pub(crate) mod options;
 pub(crate) mod output;
 pub(crate) mod pause;
@@ -20,6 +22,7 @@ pub(crate) mod start;
 pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod store;
+pub(crate) mod update;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

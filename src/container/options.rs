@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use crate::spec::ResourcesFrom;
+
 /// From the global flags; every verb gets it.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
@@ -130,6 +132,12 @@ pub(crate) struct KillOptions {
     pub(crate) signal: i32,
     /// Obsolete `--all`: a container that is not running is no error.
     pub(crate) all: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct UpdateOptions {
+    pub(crate) id: String,
+    pub(crate) resources: ResourcesFrom,
 }
 
 #[derive(Clone, Debug)]

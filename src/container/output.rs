@@ -1,8 +1,10 @@
-//! What `state` and `list` say about one container. Filled by `container`, printed by `cli`.
+//! What `state`, `list` and `events` say about one container. Filled by `container`, printed by `cli`.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+
+use crate::cgroup::stats::Stats;
 
 /// The fields and their order are runc's: engines decode them by name.
 #[derive(Clone, Debug, Serialize)]
@@ -22,4 +24,71 @@ pub(crate) struct StateOutput {
     pub(crate) annotations: BTreeMap<String, String>,
     /// Empty for `state`. For `list` the name of the user who owns the state directory.
     pub(crate) owner: String,
+}
+
+/// One line of `events`; the fields and their order are runc's.
+#[derive(Debug, Serialize)]
+pub(crate) struct EventOutput {
+    /// `stats` or `oom`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<EventData>,
+}
+
+#[derive(Debug, Serialize)]
+struct EventData {
+    #[serde(flatten)]
+    cgroup: Stats,
+    /// Nothing: linux.intelRdt is refused.
+    intel_rdt: IntelRdt,
+    /// Always null. runc prints the interfaces it has made for a container, and it has not made any for years.
+    network_interfaces: (),
+}
+
+#[derive(Debug, Serialize)]
+struct IntelRdt {}
+
+impl EventOutput {
+    pub(super) fn stats(id: &str, cgroup: Stats) -> Self {
+        let data = EventData {
+            cgroup,
+            intel_rdt: IntelRdt {},
+            network_interfaces: (),
+        };
+        Self {
+            kind: "stats",
+            id: id.to_owned(),
+            data: Some(data),
+        }
+    }
+
+    pub(super) fn oom(id: &str) -> Self {
+        Self {
+            kind: "oom",
+            id: id.to_owned(),
+            data: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_events() {
+        let text = |event: &EventOutput| serde_json::to_string(event).unwrap();
+        assert_eq!(text(&EventOutput::oom("a")), r#"{"type":"oom","id":"a"}"#);
+        let stats = text(&EventOutput::stats("a", Stats::default()));
+        assert!(
+            stats.starts_with(r#"{"type":"stats","id":"a","data":{"cpu":{"usage":{"#),
+            "{stats}"
+        );
+        assert!(
+            stats.ends_with(r#""hugetlb":{},"intel_rdt":{},"network_interfaces":null}}"#),
+            "{stats}"
+        );
+    }
 }

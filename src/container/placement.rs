@@ -1,7 +1,6 @@
 //! What the runtime does to a process it has cloned but that has not gone on yet, and what it does with the process's last
 //! words. Used by `launch.rs` (create, run) and `exec.rs`.
 
-use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -13,6 +12,7 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::fs::procfs;
 use crate::plan::namespaces::{IdMap, Kind, Namespaces, map_text};
 use crate::plan::process::Rlimit;
 use crate::plan::rootfs::RootfsPlan;
@@ -36,6 +36,11 @@ pub(super) fn preserve_descriptors(asked: u32) -> Result<u32> {
     sys::fd::close_range(3 + count, sys::fd::LAST, sys::fd::Fate::CloseOnExec)
         .context("mark the caller's descriptors close-on-exec")?;
     Ok(count)
+}
+
+/// Before the first clone. Inherited as ignored, SIGCHLD would make the kernel reap children before they are waited for.
+pub(super) fn keep_children_for_wait() -> Result<()> {
+    sys::process::default_signal(libc::SIGCHLD).context("reset SIGCHLD")
 }
 
 /// LISTEN_FDS and LISTEN_PID as the container's init is to see them (sd_listen_fds(3)).
@@ -93,23 +98,14 @@ pub(super) fn write_id_maps(pid: Pid, namespaces: &Namespaces) -> Result<()> {
 
 fn write_map(pid: Pid, file: &str, map: &[IdMap], field: &str) -> Result<()> {
     let text = map_text(map);
-    write_proc(pid, file, &text)
+    procfs::write_of_process(pid, file, &text)
         .with_context(|| format!("{field}: map `{}`", text.trim_end().replace('\n', ", ")))
 }
 
 /// By the runtime and not by the process itself, whose /proc files belong to root as it is not dumpable (E2).
 pub(super) fn set_oom_score(pid: Pid, score: i32, field: &str) -> Result<()> {
-    write_proc(pid, "oom_score_adj", &score.to_string())
+    procfs::write_of_process(pid, "oom_score_adj", &score.to_string())
         .with_context(|| format!("{field}: set {score} (lowering it needs CAP_SYS_RESOURCE)"))
-}
-
-fn write_proc(pid: Pid, file: &str, text: &str) -> Result<()> {
-    let path = format!("/proc/{pid}/{file}");
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .and_then(|mut opened| opened.write_all(text.as_bytes()))
-        .with_context(|| format!("write `{path}`"))
 }
 
 /// Raises hard limits that are to be higher than this process's own, which only the runtime has the right to do. The exact

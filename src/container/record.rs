@@ -16,6 +16,7 @@ use crate::plan::hooks::Hooks;
 use crate::plan::namespaces::Kind;
 use crate::plan::process::Process;
 use crate::plan::resources::Resources;
+use crate::plan::seccomp::Listener;
 use crate::plan::state::State;
 
 /// Raised when an older rundlet could not understand the record any more.
@@ -47,6 +48,9 @@ pub(crate) struct Record {
     pub(crate) process: Process,
     /// Whether a compiled seccomp filter lies beside the record.
     pub(crate) has_filter: bool,
+    /// Where the notify descriptors of exec's processes go.
+    #[serde(default)]
+    pub(crate) listener: Option<Listener>,
     pub(crate) hooks: Hooks,
     pub(crate) resources: Resources,
     /// exec joins the container's session keyring.

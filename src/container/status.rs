@@ -50,14 +50,16 @@ pub(crate) fn of(slot: &Slot, record: &Record) -> Result<Status> {
     if !is_alive(init) {
         return Ok(Status::Stopped);
     }
-    if fstatat(slot.dir.as_fd(), GATE, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() {
-        return Ok(Status::Created);
-    }
     let frozen = Cgroup::open(&record.cgroup)?
         .is_frozen()
         .context("read the freezer state")?;
-    Ok(if frozen {
-        Status::Paused
+    // Before the gate: a created container can be paused too, and must then be resumed before its start.
+    if frozen {
+        return Ok(Status::Paused);
+    }
+    let gate = fstatat(slot.dir.as_fd(), GATE, AtFlags::AT_SYMLINK_NOFOLLOW);
+    Ok(if gate.is_ok() {
+        Status::Created
     } else {
         Status::Running
     })

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::options::Context;
@@ -165,6 +165,17 @@ impl Slot {
             dir,
             path: self.path.clone(),
         })
+    }
+
+    /// Held by who reads the record to write it again, until the value is dropped.
+    pub(crate) fn lock(&self) -> Result<Flock<OwnedFd>> {
+        let dir = self
+            .dir
+            .try_clone()
+            .context("duplicate the state directory's descriptor")?;
+        Flock::lock(dir, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| errno)
+            .with_context(|| format!("lock `{}`", self.path.display()))
     }
 
     pub(crate) fn read(&self) -> Result<Record> {

@@ -5,6 +5,8 @@
 //! a grace period, so open it only when there is something to write, and only once.
 
 use std::ffi::OsStr;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
@@ -13,6 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use nix::unistd::Pid;
 
 use crate::sys::mount::{Depth, FsContext, clone_tree};
 
@@ -101,6 +104,16 @@ impl ProcHandle {
         }
         Ok(PathBuf::from(link))
     }
+}
+
+/// Writes a file of another process, on the host's /proc, where a container has nothing to say: the parent's way.
+pub(crate) fn write_of_process(pid: Pid, file: &str, text: &str) -> Result<()> {
+    let path = format!("/proc/{pid}/{file}");
+    OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|mut opened| opened.write_all(text.as_bytes()))
+        .with_context(|| format!("write `{path}`"))
 }
 
 /// Whether `fd` is the root directory of a procfs.

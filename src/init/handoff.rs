@@ -16,8 +16,38 @@ use crate::{fs, hooks, seccomp, sys};
 /// Where programs are looked for when `process.env` has no PATH: nowhere, as with runc, so that the error names the cause.
 const NO_PATH: &str = "";
 
+/// When the filter is loaded (N2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loading {
+    /// While root: without no_new_privs it needs a right that is dropped soon.
+    WithPrivileges,
+    /// Before `Ready`: the runtime, which hands the notify descriptor on, does not wait for `start`.
+    BeforeStart,
+    /// Right before execve(2), with no step under it.
+    Last,
+}
+
+fn loading(child: &Child<'_>) -> Option<Loading> {
+    let filter = child.filter?;
+    Some(if !child.process.no_new_privileges {
+        Loading::WithPrivileges
+    } else if filter.notify {
+        Loading::BeforeStart
+    } else {
+        Loading::Last
+    })
+}
+
 pub(super) fn seccomp_with_privileges(child: &mut Child<'_>) -> Result<()> {
-    if !filter_comes_early(child) {
+    load_filter_if(child, Loading::WithPrivileges)
+}
+
+pub(super) fn seccomp_with_listener(child: &mut Child<'_>) -> Result<()> {
+    load_filter_if(child, Loading::BeforeStart)
+}
+
+fn load_filter_if(child: &Child<'_>, now: Loading) -> Result<()> {
+    if loading(child) != Some(now) {
         return Ok(());
     }
     // Now and not in `execute`: a profile older than close_range(2) refuses it.
@@ -25,15 +55,14 @@ pub(super) fn seccomp_with_privileges(child: &mut Child<'_>) -> Result<()> {
     load_filter(child)
 }
 
-/// Whether the filter is loaded while root, with the last steps under it (N2).
-fn filter_comes_early(child: &Child<'_>) -> bool {
-    child.filter.is_some() && !child.process.no_new_privileges
-}
-
 fn load_filter(child: &Child<'_>) -> Result<()> {
-    if let Some(filter) = child.filter {
-        // No listener comes back: filters with SCMP_ACT_NOTIFY are refused before the clone.
-        seccomp::install(filter).map(drop)?;
+    let Some(filter) = child.filter else {
+        return Ok(());
+    };
+    // From here to the agent's first answer nothing may be called that the filter may hand to it: see `give_listener`.
+    if let Some(listener) = seccomp::install(filter)? {
+        child.end()?.give_listener(listener.as_fd())?;
+        // Closed here: with a copy in the container calls would wait for ever for an agent that has ended.
     }
     Ok(())
 }
@@ -146,14 +175,14 @@ pub(super) fn execute(child: &mut Child<'_>) -> Result<()> {
     let args = strings(process.args.clone()).context("process.args")?;
     let env = strings(env).context("process.env")?;
     // Where the filter is loaded already, so was this done, and no step since has opened anything.
-    if !filter_comes_early(child) {
+    if matches!(loading(child), None | Some(Loading::Last)) {
         close_for_program(child)?;
     }
     for fd in 0..child.preserved {
         sys::fd::clear_cloexec(3 + fd)
             .with_context(|| format!("preserve descriptor {}", 3 + fd))?;
     }
-    if process.no_new_privileges {
+    if loading(child) == Some(Loading::Last) {
         load_filter(child)?;
     }
     let errno = sys::process::exec(&program, &args, &env);

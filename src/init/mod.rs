@@ -70,6 +70,8 @@ pub(crate) const STEPS: &[Step] = &[
     step("working directory", identity::enter_cwd_as_user),
     step("no_new_privs", identity::no_new_privileges),
     step("program", handoff::find_program),
+    // Only with SCMP_ACT_NOTIFY; any other filter is loaded by `exec`.
+    step("seccomp listener", handoff::seccomp_with_listener),
     // The last thing that can fail has been done: the container is created.
     step("start", handoff::await_start),
     step("startContainer hooks", handoff::start_container_hooks),
@@ -138,6 +140,8 @@ mod tests {
             ("user and capabilities", "no_new_privs"),
             ("no_new_privs", "start"),
             ("program", "start"),
+            ("no_new_privs", "seccomp listener"),
+            ("seccomp listener", "start"),
             ("start", "exec"),
         ] {
             assert!(

@@ -18,6 +18,7 @@ pub(super) const TENANT_STEPS: &[Step] = &[
     step("working directory", identity::enter_cwd_as_user),
     step("no_new_privs", identity::no_new_privileges),
     step("program", handoff::find_program),
+    step("seccomp listener", handoff::seccomp_with_listener),
     step("start", handoff::await_start),
     step("exec", handoff::execute),
 ];

@@ -1,10 +1,12 @@
 //! config.json plus facts of the host become a [`Plan`], plain data, before anything happens: after the clone nothing parses
 //! and nothing decides. Pure but for `host`. Called by `container`.
 
+pub(crate) mod delegation;
 pub(crate) mod device_rule;
 pub(crate) mod devices;
 pub(crate) mod hooks;
 pub(crate) mod host;
+pub(crate) mod id_mounts;
 pub(crate) mod mount_options;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
@@ -14,12 +16,14 @@ pub(crate) mod resources;
 pub(crate) mod rootfs;
 pub(crate) mod seccomp;
 pub(crate) mod state;
+pub(crate) mod update;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use oci_spec::runtime::{LinuxPersonalityDomain, Spec};
 
+use self::delegation::Delegation;
 use self::hooks::Hooks;
 use self::namespaces::{Kind, Namespaces};
 use self::process::Process;
@@ -41,6 +45,7 @@ pub(crate) struct Plan {
     /// The execution domain as personality(2) takes it.
     pub(crate) personality: Option<i32>,
     pub(crate) cgroups_path: Option<String>,
+    pub(crate) delegation: Delegation,
     pub(crate) resources: Resources,
     pub(crate) seccomp: Option<seccomp::Profile>,
     pub(crate) hooks: Hooks,
@@ -111,6 +116,7 @@ pub(crate) fn build(spec: &Spec, id: &str, bundle: &Path, options: &Options) -> 
             .cgroups_path()
             .as_ref()
             .map(|path| path.to_string_lossy().into_owned()),
+        delegation: delegation::plan(spec, &namespaces)?,
         resources: linux
             .resources()
             .as_ref()

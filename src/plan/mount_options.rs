@@ -15,10 +15,18 @@ pub(crate) struct Parsed {
     pub(crate) top: Change,
     pub(crate) tree: Change,
     pub(crate) propagation: Vec<Propagation>,
+    pub(crate) idmap: Option<IdmapOption>,
     /// Generic superblock options (`sync`, `lazytime`, ...) in the order they were given; `ro` is not among them.
     pub(crate) superblock: Vec<String>,
     /// What only the file system understands: `key=value` or `key`.
     pub(crate) data: Vec<(String, Option<String>)>,
+}
+
+/// `idmap` or `ridmap`, and what stands behind an equals sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IdmapOption {
+    pub(crate) recursive: bool,
+    pub(crate) mapping: Option<String>,
 }
 
 const ATIME_MODES: u64 = libc::MOUNT_ATTR__ATIME;
@@ -118,9 +126,6 @@ pub(crate) fn parse<'a>(at: &str, options: impl Iterator<Item = &'a str>) -> Res
             "sync" | "async" | "dirsync" | "lazytime" | "nolazytime" | "mand" | "nomand" => {
                 out.superblock.push(word.to_owned());
             }
-            "idmap" | "ridmap" => bail!(
-                "{at}.options: `{word}` is not supported yet: id-mapped mounts are planned for rundlet 0.2"
-            ),
             "copy-symlink" | "src-nofollow" | "dest-nofollow" => {
                 bail!("{at}.options: `{word}` is not supported (an extension of crun)");
             }
@@ -130,8 +135,23 @@ pub(crate) fn parse<'a>(at: &str, options: impl Iterator<Item = &'a str>) -> Res
     Ok(out)
 }
 
+fn idmap(word: &str) -> Option<IdmapOption> {
+    let (name, mapping) = match word.split_once('=') {
+        Some((name, mapping)) => (name, Some(mapping.to_owned())),
+        None => (word, None),
+    };
+    let recursive = match name {
+        "idmap" => false,
+        "ridmap" => true,
+        _ => return None,
+    };
+    Some(IdmapOption { recursive, mapping })
+}
+
 fn parse_other(out: &mut Parsed, word: &str) {
-    if let Some(attribute) = attribute(word) {
+    if let Some(idmap) = idmap(word) {
+        out.idmap = Some(idmap);
+    } else if let Some(attribute) = attribute(word) {
         apply(&mut out.top, &attribute);
     } else if let Some(found) = propagation(word) {
         out.propagation.push(found);
@@ -273,14 +293,24 @@ mod tests {
     }
 
     #[test]
+    fn id_maps_are_no_data() {
+        let of_one = |word| {
+            let got = of(&["bind", word]);
+            assert!(got.data.is_empty(), "{word}");
+            got.idmap.map(|idmap| (idmap.recursive, idmap.mapping))
+        };
+        assert_eq!(of_one("idmap"), Some((false, None)));
+        assert_eq!(of_one("ridmap"), Some((true, None)));
+        assert_eq!(
+            of_one("idmap=uids=0-1-1;gids=0-1-1"),
+            Some((false, Some("uids=0-1-1;gids=0-1-1".to_owned())))
+        );
+        assert_eq!(of_one("bind"), None);
+    }
+
+    #[test]
     fn what_is_not_supported_is_named() {
-        for word in [
-            "idmap",
-            "ridmap",
-            "copy-symlink",
-            "src-nofollow",
-            "dest-nofollow",
-        ] {
+        for word in ["copy-symlink", "src-nofollow", "dest-nofollow"] {
             let error = parse("mounts[7]", [word].into_iter())
                 .unwrap_err()
                 .to_string();

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime as oci;
 
+use super::id_mounts::{self, IdMapped, UserNamespace};
 use super::mount_options::{self, Parsed};
 
 /// `MOUNT_ATTR_*` bits to set and to clear.
@@ -37,6 +38,8 @@ pub(crate) struct MountOp {
     pub(crate) tree: Change,
     /// In the order of the options.
     pub(crate) propagation: Vec<Propagation>,
+    /// Only of a bind.
+    pub(crate) idmap: Option<IdMapped>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +106,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) mount_label: Option<&'a str>,
     /// The group ids that exist inside: (first, count). `None` without a user namespace or where it is joined.
     pub(crate) gids: Option<&'a [(u32, u32)]>,
+    /// For id-mapped mounts that take the container's mapping.
+    pub(crate) user: Option<&'a UserNamespace>,
 }
 
 /// The files below /proc that may be mounted over: what lxcfs provides (P5).
@@ -149,9 +154,6 @@ fn convert(index: usize, mount: &oci::Mount, context: &Facts<'_>) -> Result<Moun
     if mount.destination().as_os_str().is_empty() {
         bail!("{at}.destination: is empty");
     }
-    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-        bail!("{at}.uidMappings: id-mapped mounts are not supported yet, planned for rundlet 0.2");
-    }
     let destination = clean(mount.destination());
     if destination == Path::new("/") {
         bail!(
@@ -164,6 +166,10 @@ fn convert(index: usize, mount: &oci::Mount, context: &Facts<'_>) -> Result<Moun
     let fstype = mount.typ().as_deref().unwrap_or("");
     let kind = kind(&at, fstype, mount, &parsed, context)?;
     check_proc(&at, &destination, &kind)?;
+    let idmap = id_mounts::plan(&at, mount, parsed.idmap.as_ref(), context.user)?;
+    if idmap.is_some() && !matches!(kind, MountKind::Bind { .. }) {
+        bail!("{at}.uidMappings: only a bind mount can be id-mapped");
+    }
     let (top, tree) = (parsed.top, parsed.tree);
     let top = if matches!(kind, MountKind::Bind { .. }) {
         bind_change(top)
@@ -177,6 +183,7 @@ fn convert(index: usize, mount: &oci::Mount, context: &Facts<'_>) -> Result<Moun
         top,
         tree,
         propagation: parsed.propagation,
+        idmap,
     })
 }
 
@@ -200,6 +207,7 @@ pub(super) fn bind(
         top,
         tree,
         propagation: parsed.propagation,
+        idmap: None,
     })
 }
 
@@ -347,6 +355,7 @@ mod tests {
             bundle: Path::new("/bundle"),
             mount_label: None,
             gids,
+            user: None,
         };
         convert(2, &mount, &context)
     }
@@ -457,10 +466,23 @@ mod tests {
     }
 
     #[test]
-    fn id_mapped_mounts_are_refused_with_a_version() {
-        let json = r#"{"destination":"/v","source":"/s","options":["bind"],
-            "uidMappings":[{"hostID":1,"containerID":0,"size":1}],
-            "gidMappings":[{"hostID":1,"containerID":0,"size":1}]}"#;
-        assert!(error(json).contains("0.2"));
+    fn only_binds_are_id_mapped() {
+        let maps = r#""uidMappings":[{"hostID":1,"containerID":0,"size":1}],
+            "gidMappings":[{"hostID":1,"containerID":0,"size":1}]"#;
+        let json =
+            format!(r#"{{"destination":"/v","source":"/s","options":["bind","ro"],{maps}}}"#);
+        let got = one(&json).unwrap();
+        assert!(got.idmap.is_some() && got.top.set == libc::MOUNT_ATTR_RDONLY);
+        for other in [
+            r#""type":"tmpfs""#,
+            r#""type":"overlay","options":["lowerdir=/a"]"#,
+            r#""options":["bind","remount","ro"]"#,
+        ] {
+            let text = error(&format!(r#"{{"destination":"/v",{other},{maps}}}"#));
+            assert!(
+                text.starts_with("mounts[2].uidMappings: only a bind"),
+                "{text}"
+            );
+        }
     }
 }

@@ -131,7 +131,7 @@ fn kind_of(name: LinuxNamespaceType) -> Option<Kind> {
     }
 }
 
-fn id_map(mappings: Option<&Vec<LinuxIdMapping>>) -> Vec<IdMap> {
+pub(super) fn id_map(mappings: Option<&Vec<LinuxIdMapping>>) -> Vec<IdMap> {
     let convert = |map: &LinuxIdMapping| IdMap {
         container: map.container_id(),
         host: map.host_id(),

@@ -76,10 +76,11 @@ pub(crate) struct Memory {
     pub(crate) swap: Option<i64>,
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) swappiness: Option<u64>,
+    /// A change may ask for `false`; elsewhere that is `None`.
     #[serde(skip_serializing_if = "is_default")]
-    pub(crate) disable_oom_killer: bool,
+    pub(crate) disable_oom_killer: Option<bool>,
     #[serde(skip_serializing_if = "is_default")]
-    pub(crate) check_before_update: bool,
+    pub(crate) check_before_update: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -249,8 +250,8 @@ fn plan_memory(memory: &oci::LinuxMemory) -> Result<Memory> {
         reservation: size("linux.resources.memory.reservation", memory.reservation())?,
         swap: size("linux.resources.memory.swap", memory.swap())?,
         swappiness,
-        disable_oom_killer: memory.disable_oom_killer().unwrap_or(false),
-        check_before_update: memory.check_before_update().unwrap_or(false),
+        disable_oom_killer: memory.disable_oom_killer().filter(|&v| v),
+        check_before_update: memory.check_before_update().filter(|&v| v),
     })
 }
 

@@ -8,6 +8,7 @@ use oci_spec::runtime as oci;
 use oci_spec::runtime::LinuxNamespaceType as Type;
 
 use super::devices::{self, Node};
+use super::id_mounts;
 use super::mount_options;
 use super::mounts::{self, Facts, MountKind, MountOp, Propagation, clean};
 
@@ -75,10 +76,12 @@ pub(crate) fn plan(spec: &oci::Spec, bundle: &Path) -> Result<RootfsPlan> {
         .and_then(|linux| linux.mount_label().clone())
         .filter(|label| !label.is_empty());
     let gids = container_gids(linux, namespaces);
+    let user = id_mounts::user_namespace(linux);
     let context = Facts {
         bundle,
         mount_label: mount_label.as_deref(),
         gids: gids.as_deref(),
+        user: user.as_ref(),
     };
     let mounts = mounts::plan(spec.mounts().as_deref().unwrap_or_default(), &context)?;
     let propagation = linux
@@ -116,6 +119,12 @@ pub(crate) fn plan(spec: &oci::Spec, bundle: &Path) -> Result<RootfsPlan> {
 }
 
 impl RootfsPlan {
+    /// Whether the parent opens the source of this bind: because the container's user may not reach it, or because only the
+    /// host's root may map its ids.
+    pub(crate) fn opens_early(&self, op: &MountOp) -> bool {
+        self.namespaces.user || op.idmap.is_some()
+    }
+
     /// Adds a bind mount of the runtime's own, after those of config.json.
     pub(crate) fn add_bind(
         &mut self,

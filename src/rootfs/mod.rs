@@ -12,6 +12,7 @@
 mod cgroup;
 mod copy_up;
 mod devices;
+mod idmap;
 mod mask;
 mod mount;
 mod overlay;

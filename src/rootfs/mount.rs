@@ -22,13 +22,6 @@ use crate::sys::mount::{
     Attr, Depth, FsContext, MAX_STRING, attach, clone_tree, is_mount_root, set_attr,
 };
 
-/// Whether a copy of a mount made here will be attached in the namespaces of another user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Crossing {
-    None,
-    UserNamespace,
-}
-
 /// Makes the mount. Returns it where it is still to be made read-only at the end.
 pub(super) fn carry_out(
     op: &MountOp,
@@ -39,10 +32,11 @@ pub(super) fn carry_out(
 ) -> Result<Option<OwnedFd>> {
     match &op.kind {
         MountKind::Bind { source, recursive } => {
-            let tree = if plan.namespaces.user {
+            let tree = if plan.opens_early(op) {
                 sources.next()
             } else {
-                clone_source(op, source, *recursive, Crossing::None)
+                copy_source(op, source, *recursive)
+                    .and_then(|tree| apply(tree.as_fd(), op, op.top).map(|()| tree))
             }
             .with_context(|| format!("source `{}`", source.display()))?;
             bind(op, root, &tree)?;
@@ -54,13 +48,8 @@ pub(super) fn carry_out(
     }
 }
 
-/// A detached copy of a bind's source with the attributes of the plan. Path lookups of the source are the host's.
-pub(super) fn clone_source(
-    op: &MountOp,
-    source: &Path,
-    recursive: bool,
-    crossing: Crossing,
-) -> Result<OwnedFd> {
+/// A detached copy of a bind's source, still with the attributes of the source. Path lookups of it are the host's.
+pub(super) fn copy_source(op: &MountOp, source: &Path, recursive: bool) -> Result<OwnedFd> {
     let depth = if recursive {
         Depth::Recursive
     } else {
@@ -72,15 +61,6 @@ pub(super) fn clone_source(
     {
         bail!("only a proc file system may be mounted at `/proc`");
     }
-    if crossing == Crossing::UserNamespace {
-        // As the kernel does when it copies a mount namespace for another user: nothing flows back to the host.
-        let slave = Attr {
-            propagation: libc::MS_SLAVE,
-            ..Attr::default()
-        };
-        set_attr(tree.as_fd(), Depth::Recursive, slave).context("make it a slave of the host")?;
-    }
-    apply(tree.as_fd(), op, op.top)?;
     Ok(tree)
 }
 

@@ -25,7 +25,7 @@ pub(crate) enum RootChange {
     Move,
 }
 
-fn propagate(kind: u64) -> Attr {
+pub(super) fn propagate(kind: u64) -> Attr {
     Attr {
         propagation: kind,
         ..Attr::default()
@@ -45,7 +45,15 @@ fn is_shared(propagation: Option<Propagation>) -> bool {
 
 /// Cuts the new namespace's mounts off from the host's, as far as the config lets it: before anything is mounted.
 pub(super) fn set_propagation(wanted: Option<Propagation>) -> Result<()> {
-    let (depth, kind) = match wanted {
+    let (depth, kind) = namespace_propagation(wanted);
+    let root = open_directory(Path::new("/"))?;
+    set_attr(root.as_fd(), depth, propagate(kind))
+        .context("set the propagation of the host's `/` (it must be a mount point)")
+}
+
+/// What [`set_propagation`] sets, and on what.
+pub(super) fn namespace_propagation(wanted: Option<Propagation>) -> (Depth, u64) {
+    match wanted {
         Some(Propagation {
             kind: libc::MS_SHARED,
             recursive: false,
@@ -60,10 +68,7 @@ pub(super) fn set_propagation(wanted: Option<Propagation>) -> Result<()> {
         }) => (Depth::Recursive, libc::MS_PRIVATE),
         // The others are for the root alone, or would keep it from being bound: they are set after the pivot.
         _ => (Depth::Recursive, libc::MS_SLAVE),
-    };
-    let root = open_directory(Path::new("/"))?;
-    set_attr(root.as_fd(), depth, propagate(kind))
-        .context("set the propagation of the host's `/` (it must be a mount point)")
+    }
 }
 
 /// `linux.rootfsPropagation` for the container's own `/`. Its submounts have what their own options said.

@@ -1,23 +1,26 @@
 //! What only the host can open, taken before a user namespace is entered: there the mapped root may not be able to
-//! walk to a volume, and no longer owns the host's devices. Called by the parent; read by `mount.rs` and `devices.rs`
-//! in the order of the plan, which is the order here.
+//! walk to a volume, and no longer owns the host's devices; nor may it map the ids of a mount, so id-mapped ones come from
+//! here always. Called by the parent; read by `mount.rs` and `devices.rs` in the order of the plan, which is the order here.
 //!
 //! The mounts wait in a socket pair as messages, not as descriptors of the process: a config with thousands of mounts
-//! works under a small limit of open files (M6). Without a user namespace nothing is opened here, because the child
+//! works under a small limit of open files (M6). Without a user namespace nothing else is opened here, because the child
 //! still reaches the host's paths until it pivots.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 
-use super::{devices, mask, mount};
+use super::idmap::UserNamespaces;
+use super::{devices, mask, mount, pivot};
 use crate::plan::devices::NodeKind;
-use crate::plan::mounts::MountKind;
+use crate::plan::mounts::{MountKind, MountOp};
 use crate::plan::rootfs::{MountNamespace, RootfsPlan};
+use crate::sys::mount::{Depth, set_attr};
 use crate::sys::scm;
 
 /// Room for the messages; the kernel grants twice its `wmem_max` at most.
@@ -32,33 +35,32 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// Opens them. Drop it in the parent after the clone; the child hands it to [`super::prepare`].
-    pub(crate) fn open(plan: &RootfsPlan) -> Result<Self> {
-        if !plan.namespaces.user || plan.namespaces.mount == MountNamespace::Foreign {
+    /// Opens them. Drop it in the parent after the clone; the child hands it to [`super::prepare`]. `joined` is the user
+    /// namespace that the container joins by path.
+    pub(crate) fn open(plan: &RootfsPlan, joined: Option<BorrowedFd<'_>>) -> Result<Self> {
+        let user = plan.namespaces.user;
+        let needed = user || plan.mounts.iter().any(|op| plan.opens_early(op));
+        if !needed || plan.namespaces.mount == MountNamespace::Foreign {
             return Ok(Self::default());
         }
-        let null = if plan.masked.is_empty() {
+        let null = if !user || plan.masked.is_empty() {
             None
         } else {
             Some(mask::null_device().context("linux.maskedPaths")?)
         };
         let mut sender = Sender::new()?;
-        for op in &plan.mounts {
+        let mut user_namespaces = UserNamespaces::new(joined);
+        for op in plan.mounts.iter().filter(|op| plan.opens_early(op)) {
             if let MountKind::Bind { source, recursive } = &op.kind {
-                let tree =
-                    mount::clone_source(op, source, *recursive, mount::Crossing::UserNamespace)
-                        .with_context(|| {
-                            format!("mounts[{}]: source `{}`", op.index, source.display())
-                        })?;
+                let tree = source_of(plan, op, source, *recursive, &mut user_namespaces)
+                    .with_context(|| {
+                        format!("mounts[{}]: source `{}`", op.index, source.display())
+                    })?;
                 sender.push(tree)?;
             }
         }
-        for node in plan
-            .nodes
-            .iter()
-            .flatten()
-            .filter(|node| node.kind != NodeKind::Fifo)
-        {
+        let nodes = plan.nodes.iter().flatten().filter(|_| user);
+        for node in nodes.filter(|node| node.kind != NodeKind::Fifo) {
             sender.push(devices::host_node(node)?)?;
         }
         Ok(Self {
@@ -85,6 +87,32 @@ impl Sources {
     pub(super) fn take_null(&mut self) -> Option<OwnedFd> {
         self.null.take()
     }
+}
+
+/// A detached copy of a bind's source, with the ids, the propagation and the attributes that it will have.
+fn source_of<'a>(
+    plan: &RootfsPlan,
+    op: &'a MountOp,
+    source: &Path,
+    recursive: bool,
+    user_namespaces: &mut UserNamespaces<'a>,
+) -> Result<OwnedFd> {
+    let tree = mount::copy_source(op, source, recursive)?;
+    // As the kernel does when it copies a mount namespace for another user: nothing flows back to the host. In the host's
+    // user namespace, what the container's mount namespace does to its copies of the host's mounts.
+    let (depth, kind) = if plan.namespaces.user {
+        (Depth::Recursive, libc::MS_SLAVE)
+    } else {
+        pivot::namespace_propagation(plan.propagation)
+    };
+    if depth == Depth::Recursive {
+        set_attr(tree.as_fd(), depth, pivot::propagate(kind)).context("set the propagation")?;
+    }
+    if let Some(idmap) = &op.idmap {
+        user_namespaces.apply(tree.as_fd(), idmap)?;
+    }
+    mount::apply(tree.as_fd(), op, op.top)?;
+    Ok(tree)
 }
 
 struct Sender {

@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 
-use anyhow::{Context, Result};
+use anyhow::{Error, Result};
 use nix::errno::Errno;
 
 use super::Program;
@@ -17,9 +17,20 @@ pub(crate) fn install(program: &Program) -> Result<Option<OwnedFd>> {
     if loaded.as_ref().err() == Some(&Errno::EINVAL) && program.optional_flags != 0 {
         loaded = sys::seccomp::set_filter(&program.filter, program.flags & !program.optional_flags);
     }
-    loaded.with_context(|| match demanded(program) {
-        Some(hint) => format!("load the seccomp filter ({hint})"),
-        None => "load the seccomp filter".to_owned(),
+    loaded.map_err(|errno| {
+        let hint = if errno == Errno::EBUSY {
+            Some(
+                "rundlet itself runs under a filter with a listener, and the kernel takes one"
+                    .to_owned(),
+            )
+        } else {
+            demanded(program)
+        };
+        let text = match hint {
+            Some(hint) => format!("load the seccomp filter ({hint})"),
+            None => "load the seccomp filter".to_owned(),
+        };
+        Error::new(errno).context(text)
     })
 }
 

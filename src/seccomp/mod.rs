@@ -13,6 +13,8 @@ mod tables;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod differential_archs;
+#[cfg(test)]
 mod emulator;
 #[cfg(test)]
 mod kernel;
@@ -95,6 +97,7 @@ pub(crate) const SUPPORTED: Supported = Supported {
         "SCMP_ACT_KILL_PROCESS",
         "SCMP_ACT_KILL_THREAD",
         "SCMP_ACT_LOG",
+        "SCMP_ACT_NOTIFY",
         "SCMP_ACT_TRACE",
         "SCMP_ACT_TRAP",
     ],

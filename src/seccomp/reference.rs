@@ -12,9 +12,11 @@ use std::process::{Command, Output, Stdio};
 use libc::sock_filter;
 
 use super::differential::token;
-use super::names::X32_BIT;
+use super::names::{NATIVE, X32_BIT, abi};
 use super::rules::word;
 use crate::plan::seccomp::{Arch, Compare, Profile};
+
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
 /// The built C program; goes away with the directory.
 pub(super) struct Reference {
@@ -61,8 +63,13 @@ impl Reference {
 
     /// libseccomp's program; `None` when it finds a contradiction.
     pub(super) fn filter(&self, profile: &Profile) -> Option<Vec<sock_filter>> {
+        self.filter_on(profile, NATIVE)
+    }
+
+    /// The same as on a machine of another architecture.
+    pub(super) fn filter_on(&self, profile: &Profile, native: Arch) -> Option<Vec<sock_filter>> {
         let default = word(profile.default);
-        let mut input = format!("default {default}\n");
+        let mut input = format!("default {default}\nnative {}\n", token(native));
         for arch in &profile.archs {
             writeln!(input, "arch {}", token(*arch)).unwrap();
         }
@@ -100,16 +107,34 @@ impl Reference {
         }
         assert!(output.status.success(), "{output:?}");
         let words = output.stdout.chunks_exact(8);
-        Some(
-            words
-                .map(|insn| sock_filter {
-                    code: u16::from_ne_bytes([insn[0], insn[1]]),
-                    jt: insn[2],
-                    jf: insn[3],
-                    k: u32::from_ne_bytes(insn[4..8].try_into().unwrap()),
-                })
-                .collect(),
-        )
+        let big_endian = abi(native, NATIVE).big_endian;
+        let half = |bytes| {
+            let (big, little) = (u16::from_be_bytes(bytes), u16::from_le_bytes(bytes));
+            if big_endian { big } else { little }
+        };
+        let whole = |bytes| {
+            let (big, little) = (u32::from_be_bytes(bytes), u32::from_le_bytes(bytes));
+            if big_endian { big } else { little }
+        };
+        let instruction = |insn: &[u8]| {
+            let code = half([insn[0], insn[1]]);
+            let k: [u8; 4] = insn[4..8].try_into().unwrap();
+            let own = u32::from_ne_bytes(k);
+            // For the other byte order libseccomp 2.5.4 writes the words of most returns in this machine's.
+            let known = own == default || profile.rules.iter().any(|rule| word(rule.action) == own);
+            let k = if code == RETURN && known {
+                own
+            } else {
+                whole(k)
+            };
+            sock_filter {
+                code,
+                jt: insn[2],
+                jf: insn[3],
+                k,
+            }
+        };
+        Some(words.map(instruction).collect())
     }
 
     /// The numbers of names on an architecture, `None` where the library has none of its own.

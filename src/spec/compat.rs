@@ -11,10 +11,17 @@ pub(super) fn repair_config(document: &mut Value) -> Vec<String> {
         warnings = repair_process_at(process, "process.");
     }
     if let Some(linux) = document.get_mut("linux") {
-        null_pids_limit(linux);
+        if let Some(resources) = linux.get_mut("resources") {
+            null_pids_limit(resources);
+        }
         null_net_devices(linux);
     }
     warnings
+}
+
+pub(super) fn repair_resources(document: &mut Value) -> Vec<String> {
+    null_pids_limit(document);
+    Vec::new()
 }
 
 pub(super) fn repair_process(document: &mut Value) -> Vec<String> {
@@ -38,13 +45,16 @@ pub(super) fn pids_limit_reads_zero(spec: &Spec) -> bool {
         .is_some_and(|pids| pids.limit() == 0)
 }
 
+pub(super) fn has_pids_limit(bytes: &[u8], pointer: &str) -> bool {
+    let document: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    document
+        .pointer(pointer)
+        .is_some_and(|limit| !limit.is_null())
+}
+
 /// `pids: {}` sets no limit; only a written `"limit": 0` is one.
 pub(super) fn unset_absent_pids_limit(spec: &mut Spec, bytes: &[u8]) {
-    let document: Value = serde_json::from_slice(bytes).unwrap_or_default();
-    let written = document
-        .pointer("/linux/resources/pids/limit")
-        .is_some_and(|limit| !limit.is_null());
-    if written {
+    if has_pids_limit(bytes, "/linux/resources/pids/limit") {
         return;
     }
     let linux = spec.linux_mut().as_mut();
@@ -109,9 +119,8 @@ fn unknown_capabilities(process: &mut Value, path: &str) -> Vec<String> {
     warnings
 }
 
-fn null_pids_limit(linux: &mut Value) {
-    let resources = linux.get_mut("resources").and_then(Value::as_object_mut);
-    if let Some(resources) = resources {
+fn null_pids_limit(resources: &mut Value) {
+    if let Some(resources) = resources.as_object_mut() {
         let limit = resources.get("pids").and_then(|pids| pids.get("limit"));
         if limit.is_some_and(Value::is_null) {
             resources.remove("pids");

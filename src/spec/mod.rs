@@ -1,5 +1,5 @@
-//! Reads config.json and process.json into oci_spec's types, with one read and one strict parse.
-//! Only this directory and `plan/` know oci_spec. Called by `container` (create, exec).
+//! Reads config.json, process.json and the document of `update` into oci_spec's types, with one read and one strict parse.
+//! Only this directory and `plan/` know oci_spec. Called by `container` (create, exec, update).
 //!
 //! A document the crate refuses although runc takes it is repaired (`compat`) and parsed once more; what is
 //! still refused is reported with file, JSON path and reason on one line (`locate`).
@@ -11,13 +11,14 @@ pub(crate) mod validate;
 pub(crate) mod validate_sysctl;
 
 use std::io::Read as _;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{SELINUX_MAGIC, statfs};
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxPids, LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 
 use crate::log;
@@ -47,6 +48,41 @@ pub(crate) fn load_process(path: &Path) -> Result<Process> {
     let process: Process = parse(&bytes, path, compat::repair_process)?;
     check_process(&process).with_context(|| path.display().to_string())?;
     Ok(process)
+}
+
+/// Where the document of `update` comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum ResourcesFrom {
+    File(PathBuf),
+    Stdin,
+    /// Made from flags.
+    Flags(serde_json::Value),
+}
+
+/// Loads what `update` is to change: an object as `linux.resources`.
+pub(crate) fn load_resources(from: &ResourcesFrom) -> Result<LinuxResources> {
+    let stdin = Path::new("standard input");
+    let (bytes, path) = match from {
+        ResourcesFrom::File(path) => (read_bounded(path).context("--resources")?, path.as_path()),
+        ResourcesFrom::Stdin => {
+            let stream = std::io::stdin().as_fd().try_clone_to_owned();
+            let stream = stream.context("--resources: duplicate standard input")?;
+            (
+                read_whole(stream.into(), stdin).context("--resources")?,
+                stdin,
+            )
+        }
+        ResourcesFrom::Flags(document) => {
+            let bytes = serde_json::to_vec(document).context("write the flags as JSON")?;
+            (bytes, Path::new("linux.resources"))
+        }
+    };
+    let mut resources: LinuxResources = parse(&bytes, path, compat::repair_resources)?;
+    let limit = resources.pids().as_ref().map(LinuxPids::limit);
+    if limit == Some(0) && !compat::has_pids_limit(&bytes, "/pids/limit") {
+        resources.set_pids(None);
+    }
+    Ok(resources)
 }
 
 /// The rules for a process object that was put together from the stored one and the flags of `exec`.
@@ -109,7 +145,10 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let operation = || format!("open `{}`", path.display());
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
     let fd = open(path, flags, Mode::empty()).with_context(operation)?;
-    let mut file = std::fs::File::from(fd);
+    read_whole(std::fs::File::from(fd), path)
+}
+
+fn read_whole(mut file: std::fs::File, path: &Path) -> Result<Vec<u8>> {
     let mut bytes = vec![0; SIZE_GUESS];
     let mut filled = 0;
     // Not `read_to_end`: it asks for size and offset first. Until a read says 0, so that a pipe works too.

@@ -152,16 +152,32 @@ pub(crate) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()>
 
 /// Changes attributes of the mount whose root `fd` is, and of those below it with [`Depth::Recursive`].
 pub(crate) fn set_attr(fd: BorrowedFd<'_>, depth: Depth, attr: Attr) -> Result<()> {
-    let mut flags = libc::AT_EMPTY_PATH;
-    if depth == Depth::Recursive {
-        flags |= libc::AT_RECURSIVE;
-    }
     let attr = libc::mount_attr {
         attr_set: attr.set,
         attr_clr: attr.clear,
         propagation: attr.propagation,
         userns_fd: 0,
     };
+    mount_setattr(fd, depth, attr)
+}
+
+/// Maps the ids of a detached mount as the user namespace `userns` does. Once a mount; the caller must be root of the initial
+/// user namespace.
+pub(crate) fn id_map(mount: BorrowedFd<'_>, userns: BorrowedFd<'_>, depth: Depth) -> Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::from(userns.as_raw_fd().cast_unsigned()),
+    };
+    mount_setattr(mount, depth, attr)
+}
+
+fn mount_setattr(fd: BorrowedFd<'_>, depth: Depth, attr: libc::mount_attr) -> Result<()> {
+    let mut flags = libc::AT_EMPTY_PATH;
+    if depth == Depth::Recursive {
+        flags |= libc::AT_RECURSIVE;
+    }
     let fd = fd.as_raw_fd();
     let empty = c"".as_ptr();
     let size = size_of::<libc::mount_attr>();

@@ -36,6 +36,13 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     check(ret).map(drop)
 }
 
+/// A copy of descriptor `number` of that process, close-on-exec. Needs the right to trace it; of a process that is not
+/// dumpable that is CAP_SYS_PTRACE.
+pub(crate) fn take_fd(pidfd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: takes integers only.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;

@@ -60,7 +60,7 @@ pub(crate) fn bind_datagram(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> 
     Ok(socket)
 }
 
-/// Sends `payload` in one message, with `fd` as its only descriptor. No SIGPIPE.
+/// Sends `payload` in one message, with `fd` as its only descriptor. No SIGPIPE. EAGAIN: the peer did not read all of it in time.
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     payload: &[u8],
@@ -81,6 +81,7 @@ pub(crate) fn send(
             None,
         ) {
             Err(Errno::EINTR) => {}
+            Ok(sent) if sent < payload.len() => return Err(Errno::EAGAIN),
             other => return other.map(drop),
         }
     }

@@ -2,11 +2,11 @@
 
 use super::*;
 
-const SUPPORTED: [&str; 13] = [
+const SUPPORTED: [&str; 15] = [
     "create", "start", "run", "exec", "state", "list", "ps", "kill", "pause", "resume", "delete",
-    "spec", "features",
+    "spec", "features", "update", "events",
 ];
-const REFUSED: [&str; 4] = ["update", "events", "checkpoint", "restore"];
+const REFUSED: [&str; 2] = ["checkpoint", "restore"];
 
 #[test]
 fn no_verb_prints_help_and_succeeds() {

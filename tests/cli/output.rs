@@ -141,7 +141,7 @@ fn features_is_the_document_of_the_specification_alone_on_stdout() {
         features
             .pointer("/linux/mountExtensions/idmap/enabled")
             .unwrap(),
-        false
+        true
     );
     assert_eq!(features.pointer("/linux/cgroup/systemd").unwrap(), true);
     assert_eq!(features.pointer("/linux/cgroup/v2").unwrap(), true);

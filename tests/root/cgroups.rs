@@ -270,7 +270,7 @@ fn deep_path(cx: &Cx) {
 }
 
 /// The v1 hierarchies by directory name and the hybrid's v2 one; just one name on pure v2.
-fn controllers(cx: &Cx) -> Vec<String> {
+pub(crate) fn controllers(cx: &Cx) -> Vec<String> {
     if cx.is_v2() {
         return vec![String::new()];
     }
@@ -281,7 +281,7 @@ fn controllers(cx: &Cx) -> Vec<String> {
 }
 
 /// Makes the container's group in each hierarchy before the container.
-fn group_before(cx: &Cx, bundle: &Bundle) -> Vec<PathBuf> {
+pub(crate) fn group_before(cx: &Cx, bundle: &Bundle) -> Vec<PathBuf> {
     let dirs: Vec<PathBuf> = controllers(cx)
         .iter()
         .map(|controller| cx.cgroup_dir(controller, &bundle.id))

@@ -12,6 +12,7 @@ tests! {
     host memory_limit_bites;
     host memory_reservation_and_swap;
     host memory_limit_too_low_for_anything;
+    host a_small_limit_starts_a_small_program = "runc needs 2 to 12 MiB";
     host pids_limit_is_set;
     host pids_limit_bites;
     host pids_unlimited;
@@ -25,7 +26,7 @@ tests! {
 }
 
 /// A file of the container's group under its name on v1 or on v2.
-fn value(container: &Container<'_>, controller: &str, v1: &str, v2: &str) -> String {
+pub(super) fn value(container: &Container<'_>, controller: &str, v1: &str, v2: &str) -> String {
     let cx = container.cx;
     let name = if cx.is_v2() { v2 } else { v1 };
     let path = cx.cgroup_dir(controller, &container.id).join(name);
@@ -88,8 +89,97 @@ fn memory_reservation_and_swap(cx: &Cx) {
 fn memory_limit_too_low_for_anything(cx: &Cx) {
     need(cx, "memory");
     // One page: whatever happens, it is an error, it ends, and it leaves nothing.
-    cx.try_create(&limited(cx, "memory", json!({"limit": 4096, "swap": 4096})))
+    let output = cx
+        .try_create(&limited(cx, "memory", json!({"limit": 4096, "swap": 4096})))
         .is(1);
+    if cx.is_rundlet() {
+        output.says("linux.resources.memory.limit").says(" 4096 ");
+    }
+}
+
+/// A static x86-64 program of less than a page that waits for ever.
+fn tiny_program() -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    // mov eax, 34 (pause); syscall; jmp back
+    let code = [0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
+    let size = 120 + code.len() as u64;
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    let mut put = |value: u64, bytes: usize| file.extend(&value.to_le_bytes()[..bytes]);
+    // The file header: an executable for x86-64 with one program header behind this one.
+    for (value, bytes) in [
+        (2, 2),
+        (62, 2),
+        (1, 4),
+        (BASE + 120, 8),
+        (64, 8),
+        (0, 8),
+        (0, 4),
+    ] {
+        put(value, bytes);
+    }
+    for value in [64, 56, 1, 0, 0, 0] {
+        put(value, 2);
+    }
+    // The program header: all of the file, to be read and executed.
+    for (value, bytes) in [
+        (1, 4),
+        (5, 4),
+        (0, 8),
+        (BASE, 8),
+        (BASE, 8),
+        (size, 8),
+        (size, 8),
+        (4096, 8),
+    ] {
+        put(value, bytes);
+    }
+    file.extend(code);
+    file
+}
+
+fn a_small_limit_starts_a_small_program(cx: &Cx) {
+    use std::os::unix::fs::PermissionsExt;
+    const LIMIT: u64 = 256 << 10;
+    need(cx, "memory");
+    for shape in ["plain", "user", "seccomp", "overlay", "delegated"] {
+        if shape == "delegated" && !cx.is_v2() {
+            continue;
+        }
+        let mut bundle = cx.named_bundle(shape);
+        let program = bundle.rootfs().join("tiny");
+        fs::write(&program, tiny_program()).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        bundle.args(&["/tiny"]);
+        bundle.set(
+            "/linux/resources/memory",
+            json!({"limit": LIMIT, "swap": LIMIT}),
+        );
+        match shape {
+            "user" => bundle.user_namespace(),
+            "seccomp" => bundle.set(
+                "/linux/seccomp",
+                json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+                       "syscalls": [{"names": ["bpf", "reboot"], "action": "SCMP_ACT_ERRNO"}]}),
+            ),
+            "overlay" => {
+                bundle.config["annotations"]["org.rundlet.rootfs.overlay.lower"] = json!("")
+            }
+            "delegated" => {
+                bundle.push("/linux/namespaces", json!({"type": "cgroup"}));
+                bundle.config["annotations"]["org.rundlet.cgroup.delegate"] = json!("true");
+            }
+            _ => {}
+        }
+        let container = cx.start(&bundle);
+        crate::support::eventually("the program runs", 10, || {
+            fs::read(format!("/proc/{}/cmdline", container.pid())).unwrap() == b"/tiny\0"
+        });
+        assert_eq!(container.status(), "running", "{shape}");
+        let limit = value(&container, "memory", "memory.limit_in_bytes", "memory.max");
+        assert_eq!(limit, LIMIT.to_string(), "{shape}");
+        container.end();
+    }
 }
 
 fn pids_limit_is_set(cx: &Cx) {

@@ -22,16 +22,25 @@
 
 mod support;
 
+mod against_runc;
+mod beside_runc;
 mod capabilities;
+mod cgroup_edges;
 mod cgroups;
 mod command_line;
+mod conversions;
+mod delegation;
 mod devices;
 mod errors;
+mod events;
 mod exec;
 mod exec_process;
 mod fds;
+mod fields;
+mod freezer;
 mod hook_failures;
 mod hooks;
+mod idmap;
 mod lifecycle;
 mod limits;
 mod masks;
@@ -43,10 +52,14 @@ mod overlay;
 mod process;
 mod races;
 mod seccomp;
+mod seccomp_notify;
 mod signals;
 mod sysctl;
 mod systemd;
 mod tty;
+mod update;
+mod update_devices;
+mod update_safety;
 mod user_namespace;
 mod v2_groups;
 mod v2_io;
@@ -58,8 +71,11 @@ fn main() -> ExitCode {
     support::main(&[
         lifecycle::TESTS,
         signals::TESTS,
+        freezer::TESTS,
         races::TESTS,
         output::TESTS,
+        events::TESTS,
+        against_runc::TESTS,
         command_line::TESTS,
         exec::TESTS,
         exec_process::TESTS,
@@ -70,18 +86,27 @@ fn main() -> ExitCode {
         user_namespace::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
+        idmap::TESTS,
         devices::TESTS,
         masks::TESTS,
         sysctl::TESTS,
         hooks::TESTS,
         hook_failures::TESTS,
         seccomp::TESTS,
+        seccomp_notify::TESTS,
         overlay::TESTS,
         cgroups::TESTS,
+        cgroup_edges::TESTS,
         limits::TESTS,
+        fields::TESTS,
+        update::TESTS,
+        update_safety::TESTS,
+        update_devices::TESTS,
+        conversions::TESTS,
         v2_limits::TESTS,
         v2_io::TESTS,
         v2_groups::TESTS,
+        delegation::TESTS,
         fds::TESTS,
         errors::TESTS,
         systemd::TESTS,

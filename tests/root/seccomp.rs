@@ -252,7 +252,7 @@ const UP_TO_302: &str = "\
     epoll_create1 dup3 pipe2 inotify_init1 preadv pwritev rt_tgsigqueueinfo perf_event_open recvmmsg \
     fanotify_init fanotify_mark prlimit64";
 
-fn names_up_to_302() -> Vec<&'static str> {
+pub(crate) fn names_up_to_302() -> Vec<&'static str> {
     UP_TO_302.split_whitespace().collect()
 }
 

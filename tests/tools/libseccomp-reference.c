@@ -4,9 +4,10 @@
  *
  * `reference filter` reads a profile from stdin, one item a line, numbers in decimal:
  *     default WORD            the default action
+ *     native TOKEN            the architecture to compile for instead of this machine's
  *     arch TOKEN              an architecture besides the native one
  *     rule WORD NAME [ARG OP A B]...
- * and writes the BPF program to stdout. An architecture or name that the library does not know is skipped, as
+ * and writes the BPF program to stdout, in the byte order of the native architecture. An architecture or name that the library does not know is skipped, as
  * runc does. It leaves with 17 (EEXIST) when the library finds that two rules contradict each other.
  * `reference resolve` reads lines of `TOKEN NAME` and answers each with the number, which is negative where the
  * architecture has no such call (-99999 where the library has never heard of it).
@@ -48,6 +49,12 @@ static int filter(void)
 			context = seccomp_init(number);
 			if (!context)
 				return 3;
+		} else if (!strcmp(word, "native")) {
+			if (number == seccomp_arch_native())
+				continue;
+			/* The other byte order may only come once this machine's has gone. */
+			if (seccomp_arch_remove(context, SCMP_ARCH_NATIVE) < 0 || seccomp_arch_add(context, number) < 0)
+				return 7;
 		} else if (!strcmp(word, "arch")) {
 			int ret = seccomp_arch_add(context, number);
 			if (ret < 0 && ret != -EEXIST)

@@ -111,6 +111,18 @@ pub(crate) fn set_v1(dir: &Dir, r: &Resources) -> Result<()> {
         .context("linux.resources.devices: devices controller")
 }
 
+/// Whether the way to these rules goes by "nothing is allowed" or "everything is".
+pub(crate) fn resets_v1(dir: &Dir, r: &Resources) -> Result<bool> {
+    let target = Policy::from_rules(r.device_rules())?;
+    let shown = Policy::from_list(&dir.read_named("devices.list")?)?;
+    let writes = shown.transition(&target);
+    Ok(writes.len() > 1 && writes.first().is_some_and(is_reset))
+}
+
+fn is_reset(write: &DeviceRule) -> bool {
+    write.kind == DeviceKind::All
+}
+
 fn write_v1(dir: &Dir, target: &Policy, rules: &[&DeviceRule]) -> Result<()> {
     let shown = || Policy::from_list(&dir.read_named("devices.list")?);
     for rule in in_listed_order(shown()?.transition(target), rules) {
@@ -135,7 +147,7 @@ fn write_v1(dir: &Dir, target: &Policy, rules: &[&DeviceRule]) -> Result<()> {
 }
 
 /// The writes in the order of the rules they come from: the runtime-spec asks for it, and the kernel shows it. First the new
-/// default and what no rule allows any more.
+/// default, last what no rule allows any more: what old and new rules both allow is not denied for a moment.
 fn in_listed_order(mut writes: Vec<DeviceRule>, rules: &[&DeviceRule]) -> Vec<DeviceRule> {
     let place = |write: &DeviceRule| {
         rules.iter().position(|rule| {
@@ -145,8 +157,11 @@ fn in_listed_order(mut writes: Vec<DeviceRule>, rules: &[&DeviceRule]) -> Vec<De
         })
     };
     // The reset is the first of the writes, and the sort is stable.
-    let resets = usize::from(writes.first().is_some_and(|w| w.kind == DeviceKind::All));
-    writes[resets..].sort_by_key(place);
+    let resets = usize::from(writes.first().is_some_and(is_reset));
+    writes[resets..].sort_by_key(|write| {
+        let place = place(write);
+        (place.is_none(), place)
+    });
     writes
 }
 
@@ -199,7 +214,7 @@ mod tests {
         );
         assert_eq!(
             of("c 10:229 rwm\nc 1:3 rwm\nc *:* m\n"),
-            ["deny c 1:3 rwm", "allow b 8:20 rw", "allow b 10:200 r"]
+            ["allow b 8:20 rw", "allow b 10:200 r", "deny c 1:3 rwm"]
         );
     }
 }

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use super::{SECOND, Top, error, exec_in, gone, in_v2, pid_of, planned, sleeper, value};
 use crate::cgroup::record::Places;
 use crate::cgroup::{Cgroup, Denied, Driver};
+use crate::plan::delegation::Delegation;
 use crate::plan::mounts::CgroupMounts;
 use crate::plan::resources::Resources;
 
@@ -218,7 +219,11 @@ fn a_planned_cgroup_harms_nobody() {
         let mut loser =
             Cgroup::plan(layout, Driver::Cgroupfs, Some(&path), "loser", Denied::Fail).unwrap();
         let record = loser.to_record();
-        assert!(loser.make(&Resources::default()).is_err());
+        assert!(
+            loser
+                .make(&Resources::default(), &Delegation::default())
+                .is_err()
+        );
         for loser in [loser, Cgroup::open(&record).unwrap()] {
             loser.kill_all(Signal::SIGKILL).unwrap();
             loser.remove(SECOND).unwrap();
@@ -252,17 +257,20 @@ fn rootless_goes_without() {
         assert!(Cgroup::create(layout, None, &id, &plain).is_err());
         let mut cgroup =
             Cgroup::plan(layout, Driver::Cgroupfs, None, &id, Denied::GoWithout).unwrap();
-        cgroup.make(&plain).unwrap();
+        cgroup.make(&plain, &Delegation::default()).unwrap();
         assert_eq!(cgroup.to_record().places, Places::None);
         assert_eq!(cgroup.mount_info(), CgroupMounts::Unavailable);
         cgroup.apply(&plain).unwrap();
         cgroup.remove(SECOND).unwrap();
         let mut cgroup =
             Cgroup::plan(layout, Driver::Cgroupfs, None, &id, Denied::GoWithout).unwrap();
-        let text = error(cgroup.make(&planned(r#"{"unified":{"cgroup.max.depth":"1"}}"#)));
+        let text = error(cgroup.make(
+            &planned(r#"{"unified":{"cgroup.max.depth":"1"}}"#),
+            &Delegation::default(),
+        ));
         assert!(text.contains("rootless needs no limits"), "{text}");
         let mut cgroup =
             Cgroup::plan(layout, Driver::Cgroupfs, Some("/x"), &id, Denied::GoWithout).unwrap();
-        assert!(cgroup.make(&plain).is_err());
+        assert!(cgroup.make(&plain, &Delegation::default()).is_err());
     });
 }

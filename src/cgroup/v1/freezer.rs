@@ -44,6 +44,20 @@ pub(crate) fn thaw(dir: &Dir) -> Result<()> {
     dir.write_named(STATE, "THAWED")
 }
 
+/// The cgroup and all below it.
+pub(crate) fn thaw_all(dir: &Dir) -> Result<()> {
+    let mut enter = |dir: &Dir| match dir.write(STATE, "THAWED") {
+        Err(errno) if !is_gone(errno) => Err(errno),
+        _ => Ok(()),
+    };
+    match dir.walk(&mut enter, &mut |_, _| Ok(())) {
+        Err(errno) if !is_gone(errno) => {
+            Err(errno).with_context(|| format!("thaw cgroup `{dir}` and those below"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether this cgroup itself is set to be frozen; a frozen ancestor is not its doing.
 pub(crate) fn is_frozen(dir: &Dir) -> Result<bool> {
     match dir.read("freezer.self_freezing") {

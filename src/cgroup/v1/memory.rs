@@ -20,14 +20,15 @@ pub(crate) fn asked(m: &Memory) -> Option<&'static str> {
         ("memory.swap", m.swap.is_some()),
         ("memory.reservation", m.reservation.is_some()),
         ("memory.swappiness", m.swappiness.is_some()),
-        ("memory.disableOOMKiller", m.disable_oom_killer),
+        ("memory.disableOOMKiller", m.disable_oom_killer.is_some()),
     ]
     .into_iter()
     .find_map(|(field, set)| set.then_some(field))
 }
 
 pub(crate) fn apply(dir: &Dir, m: &Memory) -> Result<()> {
-    if m.check_before_update {
+    check_order(m)?;
+    if m.check_before_update == Some(true) {
         check_usage(dir, m)?;
     }
     let current = if m.limit.is_some() && m.swap.is_some() {
@@ -39,6 +40,24 @@ pub(crate) fn apply(dir: &Dir, m: &Memory) -> Result<()> {
         set(dir, &write)?;
     }
     write_all(dir, &rest(m))
+}
+
+/// All that `apply` may write, in no order.
+pub(crate) fn writes(m: &Memory) -> Vec<Write> {
+    limits(m, None).into_iter().chain(rest(m)).collect()
+}
+
+/// The kernel only says EINVAL to this.
+fn check_order(m: &Memory) -> Result<()> {
+    if let (Some(limit), Some(swap)) = (m.limit, m.swap)
+        && swap >= 0
+        && (limit < 0 || swap < limit)
+    {
+        bail!(
+            "linux.resources.memory.swap: memory+swap limit {swap} should be >= memory limit {limit}"
+        );
+    }
+    Ok(())
 }
 
 /// The two limits in the order the kernel takes them. `current` is the memory limit now.
@@ -73,12 +92,12 @@ fn rest(m: &Memory) -> Vec<Write> {
             reservation,
         ));
     }
-    if m.disable_oom_killer {
+    if let Some(disable) = m.disable_oom_killer {
         out.push(Write::new(
             "memory",
             "memory.disableOOMKiller",
             "memory.oom_control",
-            1,
+            u8::from(disable),
         ));
     }
     if let Some(swappiness) = m.swappiness {

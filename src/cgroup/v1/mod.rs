@@ -4,6 +4,7 @@ mod cpuset;
 mod freezer;
 mod limits;
 mod memory;
+mod stats;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
@@ -16,7 +17,9 @@ use super::dir::Dir;
 use super::path::{self, SubPaths, Wanted};
 use super::procs::{self, Deadline};
 use super::record::{GroupRecord, Places};
+use super::stats::Stats;
 use super::tree::{self, Left, Made};
+use super::undo::Undo;
 use super::write::write_all;
 use crate::plan::mounts::V1Hierarchy;
 use crate::plan::resources::Resources;
@@ -65,6 +68,7 @@ impl Legacy {
                 controllers: h.controllers.clone(),
                 mount: h.mount.clone(),
                 path,
+                delegated: None,
             };
             Group { at, dir: None }
         };
@@ -105,7 +109,7 @@ impl Legacy {
     }
 
     /// The group of a controller, if it is mounted and still there.
-    fn of(&self, controller: &str) -> Option<&Dir> {
+    pub(crate) fn of(&self, controller: &str) -> Option<&Dir> {
         self.groups.iter().find(|g| g.has(controller))?.dir.as_ref()
     }
 
@@ -151,6 +155,34 @@ impl Legacy {
         Ok(())
     }
 
+    /// Notes what `apply_limits` will change.
+    pub(crate) fn save<'a>(&'a self, r: &Resources, undo: &mut Undo<'a>) {
+        for controller in limits::ORDER {
+            let list = match controller {
+                "memory" => memory::writes(&r.memory),
+                _ => limits::writes(controller, r),
+            };
+            if let Some(dir) = self.of(controller) {
+                undo.save(dir, &list);
+            }
+        }
+    }
+
+    /// Sets other device rules for processes that run. v1 has no one step for it: where the way to the new rules denies or
+    /// allows everything for a moment, the container stands still meanwhile.
+    pub(crate) fn change_devices(&self, r: &Resources) -> Result<()> {
+        let dir = self
+            .of("devices")
+            .with_context(|| missing("devices", "devices"))?;
+        let stop = devices::resets_v1(dir, r)? && !self.is_frozen()?;
+        let Some(freezer) = self.of("freezer").filter(|_| stop) else {
+            return devices::set_v1(dir, r);
+        };
+        freezer::freeze(freezer)?;
+        let result = devices::set_v1(dir, r);
+        result.and(freezer::thaw(freezer))
+    }
+
     pub(crate) fn apply_devices(&self, r: &Resources) -> Result<()> {
         let dir = self
             .of("devices")
@@ -191,6 +223,11 @@ impl Legacy {
         freezer::thaw(self.freezer()?)
     }
 
+    /// Thaws what the container has frozen below its cgroup, too: SIGKILL does not reach a frozen process here.
+    pub(crate) fn thaw_all(&self) -> Result<()> {
+        self.of("freezer").map_or(Ok(()), freezer::thaw_all)
+    }
+
     pub(crate) fn is_frozen(&self) -> Result<bool> {
         self.of("freezer").map_or(Ok(false), freezer::is_frozen)
     }
@@ -208,6 +245,10 @@ impl Legacy {
 
     pub(crate) fn oom_kill_count(&self) -> Result<u64> {
         self.of("memory").map_or(Ok(0), memory::oom_kill_count)
+    }
+
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        stats::read(self)
     }
 
     pub(crate) fn mounts(&self) -> Vec<V1Hierarchy> {

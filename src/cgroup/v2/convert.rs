@@ -8,10 +8,9 @@ pub(crate) fn swap_max(swap: Option<i64>, limit: Option<i64>) -> Result<Option<i
         // Lifting the memory limit lifts swap too, as it does in v1.
         (None, Some(-1)) | (Some(-1), _) => Some(-1),
         (None, _) => None,
-        (Some(swap), Some(-1)) => Some(swap),
-        (Some(_), None) => bail!(
-            "linux.resources.memory.swap: unable to set swap limit without memory limit (memory.limit is not set)"
-        ),
+        (Some(_), None | Some(-1)) => {
+            bail!("linux.resources.memory.swap: unable to set swap limit without memory limit")
+        }
         (Some(swap), Some(limit)) if swap < limit => bail!(
             "linux.resources.memory.swap: memory+swap limit {swap} should be >= memory limit {limit}"
         ),
@@ -93,11 +92,11 @@ mod tests {
             (Some(-1), Some(100), Some(-1)),
             (Some(300), Some(100), Some(200)),
             (Some(100), Some(100), Some(0)),
-            (Some(300), Some(-1), Some(300)),
         ] {
             assert_eq!(swap_max(swap, limit).unwrap(), max, "{swap:?} {limit:?}");
         }
         assert!(swap_max(Some(300), None).is_err());
+        assert!(swap_max(Some(300), Some(-1)).is_err());
         assert!(swap_max(Some(99), Some(100)).is_err());
     }
 }

@@ -13,15 +13,22 @@ use crate::cgroup::procs::{self, Deadline, FREEZE_LIMIT};
 
 /// Freezes and waits until every process has stopped; thaws again if that does not happen.
 pub(crate) fn freeze(dir: &Dir) -> Result<()> {
+    let result = try_freeze(dir);
+    if result.is_err() {
+        // A half-frozen container would hang its callers for ever.
+        let _ = dir.write("cgroup.freeze", "0");
+    }
+    result
+}
+
+fn try_freeze(dir: &Dir) -> Result<()> {
     dir.write_named("cgroup.freeze", "1")?;
     let frozen = wait_event(dir, "frozen", 1, Deadline::after(FREEZE_LIMIT))
-        .with_context(|| format!("wait for `{dir}/cgroup.events`"));
-    if matches!(frozen, Ok(true)) {
+        .with_context(|| format!("wait for `{dir}/cgroup.events`"))?;
+    if frozen {
         return Ok(());
     }
-    // A half-frozen container would hang its callers for ever.
-    let _ = dir.write("cgroup.freeze", "0");
-    frozen?;
+    // Described before the thaw: the state is the reason.
     Err(procs::did_not_freeze(dir))
 }
 

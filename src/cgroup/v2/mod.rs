@@ -1,8 +1,10 @@
 //! A container's cgroup on a pure cgroup v2 host: made before the clone, so that clone3 can put the child straight
 //! into it; limits and the device program are set while the child works.
 pub(crate) mod convert;
+mod delegate;
 pub(crate) mod freeze;
 pub(crate) mod resources;
+mod stats;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,9 +19,12 @@ use super::dir::{Dir, is_gone, keyed};
 use super::path::{self, SubPaths, Wanted};
 use super::procs::Deadline;
 use super::record::{GroupRecord, Places};
+use super::stats::Stats;
 use super::tree::{self, Left, Made};
+use super::undo::Undo;
 use super::write::write_all;
 use super::{Place, procs};
+use crate::plan::delegation::{Delegation, Payload};
 use crate::plan::resources::{Memory, Resources};
 
 #[derive(Debug)]
@@ -27,6 +32,8 @@ pub(crate) struct Unified {
     at: GroupRecord,
     /// `None` before it is made and once it is gone.
     dir: Option<Dir>,
+    /// What the container manages itself; `None` also once it is gone.
+    delegated: Option<Dir>,
     group: Group,
 }
 
@@ -46,10 +53,12 @@ impl Unified {
             controllers: vec![String::new()],
             mount: mount.to_owned(),
             path,
+            delegated: None,
         };
         Self {
             at,
             dir: None,
+            delegated: None,
             group: Group::Found,
         }
     }
@@ -64,29 +73,59 @@ impl Unified {
         &self.at
     }
 
-    pub(crate) fn make(&mut self, r: &Resources) -> Result<()> {
+    pub(crate) fn make(&mut self, r: &Resources, delegation: &Delegation) -> Result<()> {
         resources::refuse_v1_only(r)?;
         let root = Dir::mount(&self.at.mount)?;
         let path = &self.at.path;
         let mut made = Made::new(&root);
         let dir = made.make(path)?;
-        if made.is_new(path) {
-            self.group = Group::Fresh;
-        }
         check_usable(&dir)?;
         let needed = resources::controllers(r);
-        check_type(&root, &dir, path, &needed)?;
+        let kind = check_type(&root, &dir, path, &needed)?;
         enable(&root, path, &needed)?;
+        let is_new = made.is_new(path);
+        match delegation.payload {
+            Payload::InLeaf => {
+                ensure!(
+                    kind == Type::Domain,
+                    "annotations[\"org.rundlet.cgroup.delegate\"]: `{dir}/cgroup.type` is threaded, and such a cgroup can not be divided further"
+                );
+                let below = path::join(path, delegate::CHILD);
+                let child = made.make(&below)?;
+                delegate::prepare(&child)?;
+                self.delegated = Some(child);
+                enable_all(&root, &below)?;
+                self.at.delegated = Some(delegate::CHILD.to_owned());
+            }
+            Payload::InGroup if is_new => {}
+            Payload::InGroup => check_divided(&dir)?,
+        }
+        if is_new {
+            self.group = Group::Fresh;
+        }
         made.keep();
         self.dir = Some(dir);
         Ok(())
     }
 
+    /// Gives the container what it was promised of its cgroup. The init is in it by now and has not gone on yet.
+    pub(crate) fn delegate(&self, init: Pid, delegation: &Delegation) -> Result<()> {
+        match delegation.payload {
+            Payload::InLeaf => delegate::hand_over(self.birthplace()?, init, delegation.owner),
+            Payload::InGroup => delegate::give(self.live()?, delegation.owner),
+        }
+    }
+
     pub(crate) fn open(record: &GroupRecord) -> Result<Self> {
         let (at, dir) = record.open()?;
+        let delegated = match (&dir, &at.delegated) {
+            (Some(dir), Some(name)) => dir.below(name).ok(),
+            _ => None,
+        };
         Ok(Self {
             at,
             dir,
+            delegated,
             group: Group::Found,
         })
     }
@@ -99,8 +138,22 @@ impl Unified {
         self.dir.as_ref()
     }
 
-    pub(crate) fn path(&self) -> PathBuf {
-        self.at.mount.join(&self.at.path)
+    /// The cgroup that the init is born in, and which is the root of a cgroup namespace made with it.
+    pub(crate) fn birthplace(&self) -> Result<&Dir> {
+        self.delegated.as_ref().map_or_else(|| self.live(), Ok)
+    }
+
+    /// Of that cgroup: what the container is to see.
+    pub(crate) fn view(&self) -> PathBuf {
+        self.at.mount.join(self.visible())
+    }
+
+    /// The same below the mount.
+    fn visible(&self) -> String {
+        path::join(
+            &self.at.path,
+            self.at.delegated.as_deref().unwrap_or_default(),
+        )
     }
 
     fn live(&self) -> Result<&Dir> {
@@ -126,24 +179,43 @@ impl Unified {
             )?;
         }
         check_memory_usage(dir, &r.memory)?;
-        write_all(dir, &list)?;
-        write_all(dir, &unified)
+        // The delegated one gets the same values: for the container to see, and because protection (memory.low) has to be
+        // given at each level. What the container makes of them changes nothing above.
+        std::iter::once(dir)
+            .chain(&self.delegated)
+            .try_for_each(|dir| write_all(dir, &list).and_then(|()| write_all(dir, &unified)))
+    }
+
+    /// Notes what `apply_limits` will change, and enables what it will need.
+    pub(crate) fn save<'a>(&'a self, r: &Resources, undo: &mut Undo<'a>) -> Result<()> {
+        let dir = self.live()?;
+        let list = resources::writes(r)?;
+        let needed = resources::controllers(r);
+        enable(&Dir::mount(&self.at.mount)?, &self.at.path, &needed)?;
+        undo.save(dir, &list);
+        undo.save(dir, &resources::unified(r));
+        Ok(())
     }
 
     pub(crate) fn apply_devices(&self, r: &Resources) -> Result<()> {
         devices::set_v2(self.live()?, r, self.group)
     }
 
-    pub(crate) fn for_exec(&self, sub: &SubPaths) -> Result<Place> {
-        let sub = match sub {
+    pub(crate) fn for_exec(&self, sub_paths: &SubPaths) -> Result<Place> {
+        let sub = match sub_paths {
             SubPaths::Own => "",
             SubPaths::All(sub) => sub,
             SubPaths::Each(_) => bail!(
                 "exec --cgroup: cgroup v2 has one hierarchy, so no CONTROLLER: before the path"
             ),
         };
-        let path = path::sub(&self.at.path, sub)?;
+        let path = path::sub(&self.visible(), sub)?;
         let root = Dir::mount(&self.at.mount)?;
+        if let (SubPaths::Own, Some(own)) = (sub_paths, &self.delegated)
+            && let Ok(dir) = own.below(delegate::LEAF)
+        {
+            return Ok(Place::by_clone(dir));
+        }
         let dir = root
             .below(&path)
             .with_context(|| format!("error adding pid to {root}/{path}/cgroup.procs"))?;
@@ -192,6 +264,10 @@ impl Unified {
         tree::remove(&Dir::mount(&self.at.mount)?, &self.at.path, left, until)
     }
 
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        stats::read(self.live()?)
+    }
+
     pub(crate) fn oom_kill_count(&self) -> Result<u64> {
         let Some(dir) = &self.dir else { return Ok(0) };
         match dir.read("memory.events") {
@@ -217,17 +293,41 @@ fn check_usable(dir: &Dir) -> Result<()> {
     Ok(())
 }
 
+/// A cgroup that was there before and is divided further holds no processes.
+fn check_divided(dir: &Dir) -> Result<()> {
+    let passed = dir.read_short("cgroup.subtree_control")?;
+    let passed = passed.trim();
+    if let Some(controller) = passed
+        .split(' ')
+        .find(|c| !c.is_empty() && resources::is_domain_only(c))
+    {
+        bail!(
+            "container's cgroup `{dir}` can hold no process: it passes controllers on to cgroups below it \
+             (`cgroup.subtree_control` is `{passed}`; {controller} is not for that)"
+        );
+    }
+    Ok(())
+}
+
+/// What a cgroup's `cgroup.type` means for a container.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Domain,
+    Threaded,
+}
+
 /// Below a cgroup with processes a new one is `domain invalid`: nothing can be put in until it is made threaded, and
 /// then only some controllers work.
-fn check_type(root: &Dir, dir: &Dir, path: &str, needed: &[(String, String)]) -> Result<()> {
+fn check_type(root: &Dir, dir: &Dir, path: &str, needed: &[(String, String)]) -> Result<Type> {
     let kind = dir.read_short("cgroup.type")?;
     let kind = kind.trim();
     if kind == "domain" {
-        return Ok(());
+        return Ok(Type::Domain);
     }
     if let Some((controller, field)) = needed.iter().find(|(c, _)| resources::is_domain_only(c)) {
         bail!(
-            "{field}: {controller} controller: cgroup `{dir}` is in {kind} mode, which it can not limit"
+            "{field}: {controller} controller: can not limit cgroup `{dir}`, which is in {kind} mode (`{dir}/cgroup.type`): \
+             a cgroup above it has processes or threaded cgroups of its own"
         );
     }
     if kind == "domain invalid" {
@@ -240,7 +340,7 @@ fn check_type(root: &Dir, dir: &Dir, path: &str, needed: &[(String, String)]) ->
             }
         }
     }
-    Ok(())
+    Ok(Type::Threaded)
 }
 
 /// Makes the needed controllers available in the container's cgroup: each ancestor must pass them on.
@@ -288,13 +388,28 @@ fn enable(root: &Dir, path: &str, needed: &[(String, String)]) -> Result<()> {
     Ok(())
 }
 
+/// Passes every controller on that can be passed on: what one has no use for, the container may.
+fn enable_all(root: &Dir, path: &str) -> Result<()> {
+    for ancestor in std::iter::once("").chain(path::ancestors(path)) {
+        let dir = root
+            .below(ancestor)
+            .with_context(|| format!("open cgroup `{root}/{ancestor}`"))?;
+        let passed = words(&dir.read_short("cgroup.subtree_control")?);
+        for controller in words(&dir.read_short("cgroup.controllers")?).difference(&passed) {
+            // In use otherwise: then it is not there for the container.
+            let _ = dir.write("cgroup.subtree_control", &format!("+{controller}"));
+        }
+    }
+    Ok(())
+}
+
 fn words(text: &str) -> BTreeSet<String> {
     text.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
 /// memory.max below what is in use would start the OOM killer instead of failing; who asks to be told, is.
 fn check_memory_usage(dir: &Dir, memory: &Memory) -> Result<()> {
-    if !memory.check_before_update {
+    if memory.check_before_update != Some(true) {
         return Ok(());
     }
     let Some(usage) = dir

@@ -89,7 +89,10 @@ pub(crate) fn is_domain_only(controller: &str) -> bool {
 pub(crate) fn refuse_v1_only(r: &Resources) -> Result<()> {
     let found = [
         ("memory.swappiness", r.memory.swappiness.is_some()),
-        ("memory.disableOOMKiller", r.memory.disable_oom_killer),
+        (
+            "memory.disableOOMKiller",
+            r.memory.disable_oom_killer == Some(true),
+        ),
         ("cpu.realtimeRuntime", r.cpu.realtime_runtime.is_some()),
         ("cpu.realtimePeriod", r.cpu.realtime_period.is_some()),
         ("network.classID", r.network.class_id.is_some()),

@@ -199,7 +199,7 @@ fn without_mounts_of_its_own_the_host_keeps_its_mounts() {
         let before = mountinfo()?;
         // Opened before chroot(2), it goes on to show all mounts of the namespace.
         let mut table = fs::File::open("/proc/self/mountinfo")?;
-        let root = prepare(&plan, Sources::open(&plan)?, None)?;
+        let root = prepare(&plan, Sources::open(&plan, None)?, None)?;
         root.pivot(&plan, RootChange::Pivot)?;
         root.finish(&plan)?;
         ensure!(fs::read("/etc/hostname")? == b"image");

@@ -101,7 +101,7 @@ fn run_by(
     change: RootChange,
     look: impl FnOnce() -> Result<String>,
 ) -> Result<String, String> {
-    let sources = Sources::open(plan).map_err(|error| format!("{error:#}"))?;
+    let sources = Sources::open(plan, None).map_err(|error| format!("{error:#}"))?;
     in_child(flags, || {
         let root = prepare(plan, sources, None)?;
         root.pivot(plan, change)?;

@@ -120,7 +120,7 @@ fn user_mappings(linux: &Linux) -> Result<()> {
 }
 
 /// What the kernel demands of an id map, said before anything was started and with the entry's path.
-fn mapping_rules(path: &str, mappings: &[LinuxIdMapping]) -> Result<()> {
+pub(super) fn mapping_rules(path: &str, mappings: &[LinuxIdMapping]) -> Result<()> {
     ensure!(
         mappings.len() <= MAPPINGS_LIMIT,
         "{path}: {} entries, the kernel takes at most {MAPPINGS_LIMIT}",

@@ -44,6 +44,7 @@ pub(crate) fn config(spec: &Spec, facts: HostFacts) -> Result<()> {
     let linux = spec.linux().as_ref().unwrap_or(&none);
     host_names(spec, linux)?;
     linux::check(linux, facts)?;
+    mount_mappings(spec)?;
     validate_sysctl::check(linux, facts)
 }
 
@@ -103,6 +104,19 @@ fn hooks(spec: &Spec) -> Result<()> {
                     "{at}.timeout: {timeout} must be greater than 0"
                 );
             }
+        }
+    }
+    Ok(())
+}
+
+fn mount_mappings(spec: &Spec) -> Result<()> {
+    for (i, mount) in spec.mounts().iter().flatten().enumerate() {
+        for (field, mappings) in [
+            ("uidMappings", mount.uid_mappings()),
+            ("gidMappings", mount.gid_mappings()),
+        ] {
+            let mappings = mappings.as_deref().unwrap_or_default();
+            linux::mapping_rules(&format!("mounts[{i}].{field}"), mappings)?;
         }
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! [`Cx`] with a directory, a state root and a token of its own. The token is in every id, cgroup
 //! path and file name of the test, so that `leak` can find whatever was left behind.
 
+pub(crate) mod agent;
 mod boxed;
 pub(crate) mod bundle;
 pub(crate) mod leak;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -37,32 +37,7 @@ impl ConsoleSocket {
     pub(crate) fn receive(&self) -> Received {
         wait_readable(&self.listener, "a connection to the console socket");
         let (stream, _) = self.listener.accept().unwrap();
-        wait_readable(&stream, "a message on the console socket");
-        let mut data = [0; 4096];
-        let mut space = nix::cmsg_space!([RawFd; 8]);
-        let mut parts = [IoSliceMut::new(&mut data)];
-        let message = recvmsg::<()>(
-            stream.as_raw_fd(),
-            &mut parts,
-            Some(&mut space),
-            MsgFlags::MSG_CMSG_CLOEXEC,
-        )
-        .unwrap();
-        let mut fds = Vec::new();
-        for part in message.cmsgs().unwrap() {
-            if let ControlMessageOwned::ScmRights(raw) = part {
-                for fd in raw {
-                    // SAFETY: the kernel has just installed this descriptor for this message, and
-                    // nothing else in the process knows its number.
-                    fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
-                }
-            }
-        }
-        let bytes = message.bytes;
-        Received {
-            fds,
-            data: data[..bytes].to_vec(),
-        }
+        receive_message(&stream)
     }
 
     /// The one descriptor of the first message, as a terminal.
@@ -70,6 +45,36 @@ impl ConsoleSocket {
         let mut received = self.receive();
         assert_eq!(received.fds.len(), 1, "exactly one descriptor");
         Terminal::of_master(received.fds.remove(0))
+    }
+}
+
+/// The first message of a connection.
+pub(crate) fn receive_message(stream: &UnixStream) -> Received {
+    wait_readable(stream, "a message on the socket");
+    let mut data = [0; 4096];
+    let mut space = nix::cmsg_space!([RawFd; 8]);
+    let mut parts = [IoSliceMut::new(&mut data)];
+    let message = recvmsg::<()>(
+        stream.as_raw_fd(),
+        &mut parts,
+        Some(&mut space),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )
+    .unwrap();
+    let mut fds = Vec::new();
+    for part in message.cmsgs().unwrap() {
+        if let ControlMessageOwned::ScmRights(raw) = part {
+            for fd in raw {
+                // SAFETY: the kernel has just installed this descriptor for this message, and
+                // nothing else in the process knows its number.
+                fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+    }
+    let bytes = message.bytes;
+    Received {
+        fds,
+        data: data[..bytes].to_vec(),
     }
 }
 

@@ -1,0 +1,234 @@
+//! What the man pages say beside what the command line knows: descriptions, exit codes, examples. Called by the parent module.
+
+/// Of the text; in every page's foot.
+pub(super) const DATE: &str = "2026-11-21";
+
+/// The prose of one verb's page.
+pub(super) struct Page {
+    pub(super) verb: &'static str,
+    /// After the lines that the help has, too.
+    pub(super) description: &'static str,
+    /// Empty: 0, or 1 after an error.
+    exit_status: &'static str,
+    /// Command and what it does.
+    pub(super) examples: &'static [(&'static str, &'static str)],
+}
+
+impl Page {
+    pub(super) fn exit_status(&self) -> &'static str {
+        match self.exit_status {
+            "" => "0, or 1 after an error, which is printed on standard error in one line.",
+            given => given,
+        }
+    }
+}
+
+pub(super) fn of(verb: &str) -> &'static Page {
+    PAGES.iter().find(|page| page.verb == verb).unwrap()
+}
+
+pub(super) const OVERVIEW: &str = "\
+rundlet turns a bundle, a directory with a config.json and a root file system, into a container: a process in namespaces and
+control groups of its own. Engines such as Docker, containerd, Podman, CRI-O and Buildah call it as they call runc, whose
+command line, output and exit codes it has; a person can run bundles with it directly.
+
+A container goes through the states creating, created, running (or paused) and stopped. create sets everything up and leaves a
+process waiting, start lets it go on, delete removes what is left after its end; run does the three in one.
+
+Options may be written --name value, --name=value or with one dash. Global options may stand behind the verb, too, where
+the verb has none of that name.";
+
+pub(super) const SECTIONS: &[(&str, &str)] = &[
+    (
+        "EXIT STATUS",
+        "0; 1 after an error or a wrong command line; 255 when exec could not run its command; otherwise, of run and exec in the
+foreground, the exit code of the container's process, or 128 plus the number of the signal that ended it.",
+    ),
+    (
+        "ERRORS",
+        "An error is one line: what was done, with which field of config.json, the kernel's reason, and where it is known what to do. With
+--log it is appended to that file as well, as text or, with --log-format json, as an object with the keys level, msg and time. A
+command that fails leaves nothing behind.",
+    ),
+    (
+        "FILES",
+        "/run/rundlet/ID/: the state of container ID below the state root (--root). A user who is not root has
+$XDG_RUNTIME_DIR/rundlet instead.",
+    ),
+];
+
+pub(super) const EXAMPLES: &[(&str, &str)] = &[
+    (
+        "rundlet spec\nrundlet run web",
+        "Write a config.json into the current directory, which has a root file system in rootfs, and run a container from it:",
+    ),
+    (
+        "rundlet list\nrundlet exec -t web sh\nrundlet kill web\nrundlet delete web",
+        "See what there is, look inside, end it, remove it:",
+    ),
+];
+
+pub(super) const PAGES: &[Page] = &[
+    Page {
+        verb: "create",
+        description: "With process.terminal the master end of a new terminal is sent to --console-socket. On return the file of --pid-file has the
+process id, without a newline.
+
+Engines of several containers on one root file system can use --overlay: the root of the bundle stays as it is.",
+        exit_status: "",
+        examples: &[
+            (
+                "rundlet create --bundle /srv/web web\nrundlet start web",
+                "Make a container from /srv/web/config.json, then let its process go on:",
+            ),
+            (
+                "rundlet create --bundle /srv/web --overlay-upper /srv/web-1 web-1",
+                "Keep what the container writes in a directory of its own:",
+            ),
+        ],
+    },
+    Page {
+        verb: "start",
+        description: "A container can be started once. Poststart hooks run after its program has begun.",
+        exit_status: "",
+        examples: &[("rundlet start web", "Let the process of a created container go on:")],
+    },
+    Page {
+        verb: "run",
+        description: "In the foreground signals are passed on to the container's process, and with process.terminal the caller's terminal becomes the
+container's. The container is deleted when its process has ended, unless --keep is given.",
+        exit_status: "That of the container's process, or 128 plus the number of the signal that ended it; with --detach 0. 1 after an error.",
+        examples: &[
+            ("rundlet run --bundle /srv/shell shell", "Run in the foreground, and remove the container at its end:"),
+            (
+                "rundlet run --detach --pid-file /run/web.pid --bundle /srv/web web",
+                "Run in the background:",
+            ),
+            ("rundlet run --overlay try", "Write nothing to the root file system:"),
+        ],
+    },
+    Page {
+        verb: "exec",
+        description: "The process gets the environment, the capabilities, the seccomp filter and the labels of the container, as they were when it was
+created; options change them, or a process.json replaces them. It runs in the container's namespaces and cgroup.",
+        exit_status: "That of the command, or 128 plus the number of the signal that ended it; with --detach 0. 255 when the command could not be run.",
+        examples: &[
+            ("rundlet exec --tty web sh", "A shell in the container web:"),
+            (
+                "rundlet exec --user 33:33 --cwd /var/www --env A=b web ls -l",
+                "A command as another user, in another directory:",
+            ),
+            (
+                "rundlet exec --process process.json --detach --pid-file p web",
+                "A process that a file describes, in the background:",
+            ),
+        ],
+    },
+    Page {
+        verb: "state",
+        description: "The object has ociVersion, id, pid (0 when it is stopped), status, bundle, rootfs, created, annotations and owner.",
+        exit_status: "",
+        examples: &[("rundlet state web", "The state of the container web:")],
+    },
+    Page {
+        verb: "list",
+        description: "A container whose state cannot be read is named on standard error and left out.",
+        exit_status: "",
+        examples: &[
+            ("rundlet list", "A table of all containers:"),
+            ("rundlet list --quiet", "Only their ids:"),
+            ("rundlet --root /run/engine list --format json", "Those of another state root, as JSON:"),
+        ],
+    },
+    Page {
+        verb: "ps",
+        description: "",
+        exit_status: "",
+        examples: &[
+            ("rundlet ps web", "The container's processes:"),
+            ("rundlet ps web -o pid,rss,args", "With chosen columns of ps(1):"),
+            ("rundlet ps --format json web", "Process ids, as the host sees them:"),
+        ],
+    },
+    Page {
+        verb: "events",
+        description: "The numbers are those of the container's cgroups: bytes, nanoseconds, and for a limit that is not set the
+            greatest number there is. Of what a controller would count that the host does not have, nothing or 0 is shown.
+            The first line comes after the first interval.",
+        exit_status: "",
+        examples: &[
+            ("rundlet events --stats web", "What the container has used until now:"),
+            ("rundlet events --interval 1m web", "The same every minute, and OOM kills as they happen:"),
+        ],
+    },
+    Page {
+        verb: "kill",
+        description: "A container without a pid namespace of its own has no init whose end would end the others: SIGKILL goes to all of its processes.",
+        exit_status: "",
+        examples: &[
+            ("rundlet kill web", "SIGTERM to the container's process:"),
+            ("rundlet kill web KILL", "SIGKILL:"),
+        ],
+    },
+    Page {
+        verb: "pause",
+        description: "The processes stand still until resume. It is an error when they do not within ten seconds; they run on then.",
+        exit_status: "",
+        examples: &[("rundlet pause web\nrundlet resume web", "Stop the container's processes, and let them go on:")],
+    },
+    Page {
+        verb: "resume",
+        description: "",
+        exit_status: "",
+        examples: &[("rundlet resume web", "Let the processes of a paused container go on:")],
+    },
+    Page {
+        verb: "delete",
+        description: "A created container that was never started is killed. Poststop hooks run; the cgroup and the state are removed, the state last, so that
+a delete that failed can be repeated.",
+        exit_status: "",
+        examples: &[
+            ("rundlet delete web", "Remove a stopped container:"),
+            ("rundlet delete --force web", "Kill it first, and say nothing if it does not exist:"),
+        ],
+    },
+    Page {
+        verb: "spec",
+        description: "",
+        exit_status: "",
+        examples: &[
+            ("rundlet spec", "Write config.json into the current directory:"),
+            ("rundlet spec --rootless --bundle /tmp/b", "One that an ordinary user can run:"),
+        ],
+    },
+    Page {
+        verb: "features",
+        description: "",
+        exit_status: "",
+        examples: &[("rundlet features", "What this version supports, whatever the host:")],
+    },
+    Page {
+        verb: "update",
+        description: "",
+        exit_status: "",
+        examples: &[],
+    },
+    Page {
+        verb: "checkpoint",
+        description: "",
+        exit_status: "",
+        examples: &[],
+    },
+    Page {
+        verb: "restore",
+        description: "",
+        exit_status: "",
+        examples: &[],
+    },
+    Page {
+        verb: "help",
+        description: "",
+        exit_status: "",
+        examples: &[("rundlet help exec", "The options of exec:")],
+    },
+];
