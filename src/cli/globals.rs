@@ -26,7 +26,7 @@ pub(super) struct Globals {
     /// log debug messages too
     #[arg(long)]
     pub(super) debug: bool,
-    /// let systemd make the cgroup: linux.cgroupsPath is `slice:prefix:name`
+    /// let systemd make the cgroup (linux.cgroupsPath: slice:prefix:name)
     #[arg(long)]
     pub(super) systemd_cgroup: bool,
     /// ignore permission errors of the cgroup file system: true, false or auto (default)

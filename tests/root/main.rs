@@ -56,6 +56,7 @@ mod seccomp_notify;
 mod signals;
 mod sysctl;
 mod systemd;
+mod systemd_units;
 mod tty;
 mod update;
 mod update_devices;
@@ -110,5 +111,6 @@ fn main() -> ExitCode {
         fds::TESTS,
         errors::TESTS,
         systemd::TESTS,
+        systemd_units::TESTS,
     ])
 }
