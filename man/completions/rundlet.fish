@@ -29,7 +29,7 @@ complete -c rundlet -n "__fish_rundlet_needs_command" -l log -d 'file to append 
 complete -c rundlet -n "__fish_rundlet_needs_command" -l log-format -d 'format of the log: text (default) or json' -r
 complete -c rundlet -n "__fish_rundlet_needs_command" -l rootless -d 'ignore permission errors of the cgroup file system: true, false or auto (default)' -r
 complete -c rundlet -n "__fish_rundlet_needs_command" -l debug -d 'log debug messages too'
-complete -c rundlet -n "__fish_rundlet_needs_command" -l systemd-cgroup -d 'not supported yet: let systemd manage the cgroup'
+complete -c rundlet -n "__fish_rundlet_needs_command" -l systemd-cgroup -d 'let systemd make the cgroup (linux.cgroupsPath: slice:prefix:name)'
 complete -c rundlet -n "__fish_rundlet_needs_command" -s v -l version -d 'print the version'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "create" -d 'create a container'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "start" -d 'start the process of a created container'

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use nix::sys::signal::Signal;
 
 use super::procs::{self, Backoff, Deadline};
+use super::systemd::Unit;
 use super::{Cgroup, Kind};
 
 /// Longest that a kill goes on against processes that keep forking or do not die.
@@ -19,7 +20,11 @@ impl Cgroup {
             return Ok(());
         }
         match (&self.kind, signal) {
-            (Kind::V2(c), Signal::SIGKILL) if c.kill()? => Ok(()),
+            (Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }), Signal::SIGKILL)
+                if c.kill()? =>
+            {
+                Ok(())
+            }
             (_, Signal::SIGKILL) => self.kill_until_empty(),
             _ => self.signal_frozen(signal),
         }

@@ -1,17 +1,20 @@
-//! The cgroup of one container, by the cgroupfs driver: v2, or v1 with or without a hybrid v2 hierarchy.
+//! The cgroup of one container: by the cgroupfs driver v2, or v1 with or without a hybrid v2 hierarchy; by the systemd driver a
+//! unit's on v2.
 //!
-//! Called by `container`: `plan`, then `make` before the clone, `place` (v1) right after it, `apply` while the child works; every
+//! Called by `container`: `plan`, then `make` before the clone, `place` (v1, systemd) right after it, `apply` while the child waits; every
 //! later command goes by `open` of the record in state.json. Nothing here knows the OCI types.
 pub(crate) mod detect;
 mod devices;
 mod dir;
 mod kill;
 mod path;
+mod place;
 pub(crate) mod procs;
 pub(crate) mod record;
 #[cfg(test)]
 mod root_tests;
 pub(crate) mod stats;
+mod systemd;
 mod tree;
 mod undo;
 mod v1;
@@ -19,6 +22,7 @@ mod v2;
 pub(crate) mod watch;
 mod write;
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -30,17 +34,18 @@ use crate::plan::delegation::{Delegation, Payload};
 use crate::plan::mounts::CgroupMounts;
 use crate::plan::resources::Resources;
 use detect::Layout;
-use dir::Dir;
 use path::{SubPaths, Wanted};
+pub(crate) use place::Place;
 use procs::Deadline;
 use record::{Places, Record};
 use stats::Stats;
+use systemd::{Unit, manager::Which};
 use tree::Left;
 use undo::Undo;
 
 const NO_FREEZER: &str = "the container has no cgroup that could be frozen";
 
-/// A container's cgroup. The systemd driver will be one more kind.
+/// A container's cgroup.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     kind: Kind,
@@ -56,6 +61,17 @@ enum Kind {
     None,
     V2(v2::Unified),
     V1(v1::Legacy),
+    Systemd(Unit),
+}
+
+/// Who makes the cgroup.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Driver<'a> {
+    Cgroupfs,
+    /// A unit, with what the container's annotations ask for.
+    Systemd {
+        annotations: &'a BTreeMap<String, String>,
+    },
 }
 
 /// What becomes of a container whose cgroup the runtime may not make.
@@ -75,7 +91,7 @@ impl Cgroup {
         id: &str,
         resources: &Resources,
     ) -> Result<Self> {
-        let mut cgroup = Self::plan(layout, cgroups_path, id, Denied::Fail)?;
+        let mut cgroup = Self::plan(layout, Driver::Cgroupfs, cgroups_path, id, Denied::Fail)?;
         cgroup.make(resources, &Delegation::default())?;
         Ok(cgroup)
     }
@@ -83,16 +99,32 @@ impl Cgroup {
     /// Decides where the container's cgroup will be. Changes nothing, so its record can be written first (Z2).
     pub(crate) fn plan(
         layout: &Layout,
+        driver: Driver<'_>,
         cgroups_path: Option<&str>,
         id: &str,
         denied: Denied,
     ) -> Result<Self> {
-        let wanted = Wanted::new(cgroups_path, id)?;
-        let kind = match layout {
-            Layout::Unified { mount } => Kind::V2(v2::Unified::plan(mount, &wanted)?),
-            Layout::Legacy { hierarchies } => Kind::V1(v1::Legacy::plan(hierarchies, &wanted)?),
+        let (kind, may_be_missing) = match driver {
+            Driver::Systemd { annotations } => {
+                let which = match denied {
+                    Denied::Fail => Which::System,
+                    Denied::GoWithout => Which::User,
+                };
+                let unit = Unit::plan(layout, cgroups_path, id, which, annotations)?;
+                (Kind::Systemd(unit), false)
+            }
+            Driver::Cgroupfs => {
+                let wanted = Wanted::new(cgroups_path, id)?;
+                let kind = match layout {
+                    Layout::Unified { mount } => Kind::V2(v2::Unified::plan(mount, &wanted)?),
+                    Layout::Legacy { hierarchies } => {
+                        Kind::V1(v1::Legacy::plan(hierarchies, &wanted)?)
+                    }
+                };
+                let unnamed = cgroups_path.is_none_or(str::is_empty);
+                (kind, denied == Denied::GoWithout && unnamed)
+            }
         };
-        let may_be_missing = denied == Denied::GoWithout && cgroups_path.is_none_or(str::is_empty);
         Ok(Self {
             kind,
             may_be_missing,
@@ -111,11 +143,19 @@ impl Cgroup {
                      be given to a container safely"
                 )
             }
+            Kind::Systemd(_) if delegation.payload == Payload::InLeaf => {
+                bail!(
+                    "annotations[\"org.rundlet.cgroup.delegate\"]: needs the cgroupfs driver; a scope of the systemd driver \
+                     is delegated as a whole"
+                )
+            }
             Kind::None => Ok(()),
             Kind::V1(c) => c.make(resources),
+            Kind::Systemd(c) => c.make(resources),
         };
         let Err(error) = result else {
-            self.made = true;
+            // A unit is only made with a process in it: by `place`.
+            self.made = !matches!(self.kind, Kind::Systemd(_));
             return Ok(());
         };
         // Rolled back already, or another container's: nothing here is to be killed or removed by this one.
@@ -137,6 +177,7 @@ impl Cgroup {
             Places::None => Kind::None,
             Places::V2(group) => Kind::V2(v2::Unified::open(group)?),
             Places::V1(groups) => Kind::V1(v1::Legacy::open(groups)?),
+            Places::Systemd(unit) => Kind::Systemd(Unit::open(unit)?),
         };
         Ok(Self {
             kind,
@@ -156,6 +197,7 @@ impl Cgroup {
             Kind::None => Places::None,
             Kind::V2(c) => c.places(),
             Kind::V1(c) => c.places(),
+            Kind::Systemd(c) => c.places(),
         };
         Record {
             places,
@@ -163,33 +205,40 @@ impl Cgroup {
         }
     }
 
-    /// For CLONE_INTO_CGROUP; v1 has no such thing, there `place` is the way.
+    /// For CLONE_INTO_CGROUP. v1 has no such thing, and a unit is not there yet: there `place` is the way.
     pub(crate) fn clone_into_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.kind {
             Kind::V2(c) => c.birthplace().ok().map(AsFd::as_fd),
-            Kind::V1(_) | Kind::None => None,
+            Kind::V1(_) | Kind::Systemd(_) | Kind::None => None,
         }
     }
 
-    /// Puts a cloned process into the cgroups of v1. On v2 there is nothing to do: it was born in its own by
-    /// `clone_into_fd`, and a write to `cgroup.procs` would wait for an RCU grace period.
-    pub(crate) fn place(&self, pid: Pid) -> Result<()> {
-        match &self.kind {
+    /// Puts a cloned process into the cgroups of v1, or makes the unit with it; the record changes by the latter. On v2
+    /// there is nothing to do: it was born in its own by `clone_into_fd`, and a write to `cgroup.procs` would wait for an
+    /// RCU grace period.
+    pub(crate) fn place(&mut self, pid: Pid) -> Result<()> {
+        match &mut self.kind {
             Kind::None | Kind::V2(_) => Ok(()),
             Kind::V1(c) => c.place(pid),
+            Kind::Systemd(c) => c.start(pid, &mut self.made),
         }
     }
 
     /// Gives the container what it may manage of its own cgroup; on v1 nothing ever is, as the runtime-spec asks.
     pub(crate) fn delegate(&self, init: Pid, delegation: &Delegation) -> Result<()> {
         match &self.kind {
-            Kind::V2(c) => c.delegate(init, delegation),
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.delegate(init, delegation),
             Kind::None | Kind::V1(_) => Ok(()),
         }
     }
 
-    /// Sets the device rules and all limits.
+    /// Sets the device rules and all limits of a container that is being made.
     pub(crate) fn apply(&self, resources: &Resources) -> Result<()> {
+        if let Kind::Systemd(c) = &self.kind {
+            // systemd has got them with the unit.
+            c.group.apply_devices(resources)?;
+            return c.apply_limits(resources);
+        }
         self.apply_devices(resources)?;
         self.apply_limits(resources)
     }
@@ -208,7 +257,7 @@ impl Cgroup {
                 devices.is_none(),
                 "linux.resources.devices: the container has no cgroup of its own"
             ),
-            Kind::V2(c) => c.save(limits, &mut undo)?,
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.save(limits, &mut undo)?,
             Kind::V1(c) => c.save(limits, &mut undo),
         }
         let change = || {
@@ -235,6 +284,7 @@ impl Cgroup {
             Kind::None => bail!("linux.resources: the container has no cgroup to limit it"),
             Kind::V2(c) => c.apply_limits(resources),
             Kind::V1(c) => c.apply_limits(resources),
+            Kind::Systemd(c) => c.update_limits(resources),
         }
     }
 
@@ -244,6 +294,7 @@ impl Cgroup {
             Kind::None => Ok(()),
             Kind::V2(c) => c.apply_devices(resources),
             Kind::V1(c) => c.apply_devices(resources),
+            Kind::Systemd(c) => c.update_devices(resources),
         }
     }
 
@@ -254,13 +305,14 @@ impl Cgroup {
             Kind::None => Ok(Place::nowhere()),
             Kind::V2(c) => c.for_exec(&sub),
             Kind::V1(c) => c.for_exec(&sub),
+            Kind::Systemd(c) => c.for_exec(&sub),
         }
     }
 
     /// Where init is now. For an exec without sub-cgroup whose clone or `attach` failed with EBUSY.
     pub(crate) fn for_exec_beside(&self, init: Pid) -> Result<Place> {
         match &self.kind {
-            Kind::V2(c) => c.beside_init(init),
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.beside_init(init),
             Kind::None | Kind::V1(_) => {
                 bail!("no other place than the container's cgroup for process {init}")
             }
@@ -271,7 +323,7 @@ impl Cgroup {
     pub(crate) fn freeze(&self) -> Result<()> {
         match &self.kind {
             Kind::None => bail!(NO_FREEZER),
-            Kind::V2(c) => c.freeze(),
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.freeze(),
             Kind::V1(c) => c.freeze(),
         }
     }
@@ -279,7 +331,7 @@ impl Cgroup {
     pub(crate) fn thaw(&self) -> Result<()> {
         match &self.kind {
             Kind::None => bail!(NO_FREEZER),
-            Kind::V2(c) => c.thaw(),
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.thaw(),
             Kind::V1(c) => c.thaw(),
         }
     }
@@ -288,7 +340,7 @@ impl Cgroup {
     pub(crate) fn let_die(&self) -> Result<()> {
         match &self.kind {
             Kind::V1(c) => c.thaw_all(),
-            Kind::V2(_) | Kind::None => Ok(()),
+            Kind::V2(_) | Kind::Systemd(_) | Kind::None => Ok(()),
         }
     }
 
@@ -296,7 +348,7 @@ impl Cgroup {
     pub(crate) fn is_frozen(&self) -> Result<bool> {
         match &self.kind {
             Kind::None => Ok(false),
-            Kind::V2(c) => c.is_frozen(),
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.is_frozen(),
             Kind::V1(c) => c.is_frozen(),
         }
     }
@@ -305,7 +357,7 @@ impl Cgroup {
     pub(crate) fn pids(&self) -> Result<Vec<i32>> {
         let dir = match &self.kind {
             Kind::None => None,
-            Kind::V2(c) => c.dir(),
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.dir(),
             Kind::V1(c) => c.dir(),
         };
         dir.map_or_else(|| Ok(Vec::new()), procs::pids)
@@ -319,6 +371,7 @@ impl Cgroup {
             Kind::None => Ok(()),
             Kind::V2(c) => c.remove(left, Deadline::after(time)),
             Kind::V1(c) => c.remove(left, Deadline::after(time)),
+            Kind::Systemd(c) => c.remove(left, time),
         }
     }
 
@@ -326,7 +379,7 @@ impl Cgroup {
     pub(crate) fn stats(&self) -> Result<Stats> {
         match &self.kind {
             Kind::None => bail!("the container has no cgroup that could be measured"),
-            Kind::V2(c) => c.stats(),
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.stats(),
             Kind::V1(c) => c.stats(),
         }
     }
@@ -335,7 +388,7 @@ impl Cgroup {
     pub(crate) fn oom_kill_count(&self) -> Result<u64> {
         match &self.kind {
             Kind::None => Ok(0),
-            Kind::V2(c) => c.oom_kill_count(),
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.oom_kill_count(),
             Kind::V1(c) => c.oom_kill_count(),
         }
     }
@@ -344,7 +397,9 @@ impl Cgroup {
     pub(crate) fn mount_info(&self) -> CgroupMounts {
         match &self.kind {
             Kind::None => CgroupMounts::Unavailable,
-            Kind::V2(c) => CgroupMounts::V2 { path: c.view() },
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => {
+                CgroupMounts::V2 { path: c.view() }
+            }
             Kind::V1(c) => CgroupMounts::V1 {
                 hierarchies: c.mounts(),
             },
@@ -367,45 +422,4 @@ pub(crate) fn is_permission(error: &anyhow::Error) -> bool {
         error.downcast_ref(),
         Some(Errno::EACCES | Errno::EPERM | Errno::EROFS)
     )
-}
-
-/// Where an exec'ed process is put.
-#[derive(Debug)]
-pub(crate) struct Place {
-    dirs: Vec<Dir>,
-    clone_into: bool,
-}
-
-impl Place {
-    /// Where the runtime itself is.
-    pub(crate) fn nowhere() -> Self {
-        Self::by_attach(Vec::new())
-    }
-
-    fn by_attach(dirs: Vec<Dir>) -> Self {
-        Self {
-            dirs,
-            clone_into: false,
-        }
-    }
-
-    fn by_clone(dir: Dir) -> Self {
-        Self {
-            dirs: vec![dir],
-            clone_into: true,
-        }
-    }
-
-    /// For CLONE_INTO_CGROUP; `None` on v1.
-    pub(crate) fn clone_into_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.dirs
-            .first()
-            .filter(|_| self.clone_into)
-            .map(AsFd::as_fd)
-    }
-
-    /// By `cgroup.procs`, in every hierarchy.
-    pub(crate) fn attach(&self, pid: Pid) -> Result<()> {
-        self.dirs.iter().try_for_each(|dir| procs::attach(dir, pid))
-    }
 }

@@ -20,6 +20,11 @@ impl Wanted {
             "linux.cgroupsPath: `{}` has control characters",
             text.escape_debug()
         );
+        // Taken for a directory it would make a cgroup nobody looks for.
+        ensure!(
+            text.contains('/') || text.matches(':').count() != 2,
+            "linux.cgroupsPath: `{text}` is for the systemd cgroup driver (--systemd-cgroup)"
+        );
         let clean = clean(text);
         if text.starts_with('/') {
             // The limits would be the host's, and deleting the container would delete every empty cgroup of it.
@@ -146,10 +151,7 @@ mod tests {
         );
         assert_eq!(wanted(Some("a/../b")).unwrap(), relative("b"));
         assert_eq!(wanted(Some("../../b")).unwrap(), relative("b"));
-        assert_eq!(
-            wanted(Some("system.slice:x:y")).unwrap(),
-            relative("system.slice:x:y")
-        );
+        assert!(wanted(Some("system.slice:x:y")).is_err());
         for none in [None, Some(""), Some("."), Some("a/..")] {
             assert_eq!(wanted(none).unwrap(), relative("c1"));
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dir::{Dir, is_gone};
 use super::path;
+use super::systemd::UnitRecord;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -25,6 +26,8 @@ pub(crate) enum Places {
     None,
     V2(GroupRecord),
     V1(Vec<GroupRecord>),
+    /// A unit of systemd, on cgroup v2.
+    Systemd(UnitRecord),
 }
 
 /// One cgroup.

@@ -14,6 +14,7 @@ use nix::unistd::{Whence, lseek};
 
 use super::dir::{Dir, is_gone, keyed, read_all};
 use super::procs::{self, Deadline};
+use super::systemd::Unit;
 use super::{Cgroup, Kind};
 use crate::log;
 
@@ -59,7 +60,7 @@ impl Cgroup {
         let gone = "the container's cgroup is gone";
         let kind = match &self.kind {
             Kind::None => bail!("the container has no cgroup whose events could be seen"),
-            Kind::V2(c) => arm_v2(c.dir().context(gone)?)?,
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => arm_v2(c.dir().context(gone)?)?,
             Kind::V1(c) => Armed::V1 {
                 memory: c.of("memory").map(arm_v1).transpose()?,
                 all: c.dir().context(gone)?,

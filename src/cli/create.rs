@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::absolute;
 use crate::container;
@@ -68,18 +68,6 @@ impl CreateArgs {
 }
 
 pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<i32> {
-    refuse_systemd(context)?;
     container::create::create(context, &args.options()?)?;
     Ok(0)
-}
-
-/// Verbs that would place a process ask; the others find the cgroup in the container's record, as in runc.
-pub(super) fn refuse_systemd(context: &Context) -> Result<()> {
-    if context.systemd_cgroup {
-        bail!(
-            "the systemd cgroup driver is not supported yet: run without --systemd-cgroup, \
-             and set the engine's cgroup driver to cgroupfs"
-        );
-    }
-    Ok(())
 }

@@ -27,7 +27,7 @@ pub(super) struct Globals {
     /// log debug messages too
     #[arg(long)]
     pub(super) debug: bool,
-    /// not supported yet: let systemd manage the cgroup
+    /// let systemd make the cgroup (linux.cgroupsPath: slice:prefix:name)
     #[arg(long)]
     pub(super) systemd_cgroup: bool,
     /// ignore permission errors of the cgroup file system: true, false or auto (default)

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::create::{CreateArgs, refuse_systemd};
+use super::create::CreateArgs;
 use crate::container;
 use crate::container::options::{Context, RunOptions};
 
@@ -23,7 +23,6 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn run(context: &Context, args: &RunArgs) -> Result<i32> {
-    refuse_systemd(context)?;
     let options = RunOptions {
         create: args.create.options()?,
         detach: args.detach,

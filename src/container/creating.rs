@@ -62,14 +62,32 @@ impl Creating {
         delegation: &Delegation,
     ) -> Result<&Cgroup> {
         let cgroup = self.cgroup.as_mut().context("no cgroup was planned")?;
+        cgroup.make(resources, delegation)?;
+        self.record_cgroup()?;
+        self.cgroup.as_ref().context("no cgroup was planned")
+    }
+
+    /// Puts the first process into the cgroup. One that is made only with it is recorded as ours, also when it failed halfway.
+    fn place(&mut self, pid: Pid) -> Result<()> {
+        let cgroup = self.cgroup.as_mut().context("no cgroup was planned")?;
+        let placed = cgroup.place(pid);
+        self.record_cgroup()?;
+        placed
+    }
+
+    /// Writes down what has become of the cgroup, if something has.
+    fn record_cgroup(&mut self) -> Result<()> {
+        let cgroup = self.cgroup.as_ref().context("no cgroup was planned")?;
         let record = self
             .record
             .as_mut()
             .context("the container has no record")?;
-        cgroup.make(resources, delegation)?;
-        record.cgroup = cgroup.to_record();
-        self.slot.write_cgroup(&record.cgroup)?;
-        Ok(cgroup)
+        let now = cgroup.to_record();
+        if record.cgroup != now {
+            record.cgroup = now;
+            self.slot.write_cgroup(&record.cgroup)?;
+        }
+        Ok(())
     }
 
     /// Makes or finds the resctrl group, and records which is ours.
@@ -166,7 +184,7 @@ impl Ready {
     /// Puts the clone where it belongs and tells it so; with a stage, first the stage and then the init that it clones.
     pub(super) fn place(&mut self, stage: bool) -> Result<()> {
         let (pid, _) = self.init()?;
-        self.cgroup()?.place(pid)?;
+        self.creating.place(pid)?;
         // Both are inherited by what a stage clones.
         if let Some(score) = self.plan.process.oom_score_adj {
             placement::set_oom_score(pid, score, "process.oomScoreAdj")?;

@@ -18,7 +18,7 @@ use super::record::{self, Record};
 use super::store::{FILTER, GATE, Slot, Store, check_id};
 use super::{placement, status};
 use crate::cgroup::detect::Layout;
-use crate::cgroup::{Cgroup, Denied};
+use crate::cgroup::{Cgroup, Denied, Driver};
 use crate::fs::atomic;
 use crate::init::{self, Child, ContainerPart, Groups};
 use crate::plan::host::{Host, in_initial_user_namespace};
@@ -197,8 +197,16 @@ impl<'a> Launch<'a> {
         } else {
             Denied::Fail
         };
+        let driver = if self.context.systemd_cgroup {
+            Driver::Systemd {
+                annotations: &plan.state.annotations,
+            }
+        } else {
+            Driver::Cgroupfs
+        };
         let cgroup = Cgroup::plan(
             &layout,
+            driver,
             plan.cgroups_path.as_deref(),
             &plan.state.id,
             denied,

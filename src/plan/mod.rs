@@ -125,7 +125,10 @@ pub(crate) fn build(spec: &Spec, id: &str, bundle: &Path, options: &Options) -> 
         net_devices: net_devices::plan(&linux, &namespaces)?,
         personality: personality(&linux)?,
         memory_policy: memory_policy::plan(&linux)?,
-        cgroups_path: cgroups_path(&linux)?,
+        cgroups_path: linux
+            .cgroups_path()
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
         delegation: delegation::plan(spec, &namespaces)?,
         rdt: rdt::plan(&linux)?,
         resources: linux
@@ -214,22 +217,6 @@ fn sysctls(linux: &oci_spec::runtime::Linux) -> Result<Vec<Sysctl>> {
     // A map has no order; files are written in one that is the same every time.
     planned.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(planned)
-}
-
-/// The form `slice:prefix:name` names a systemd unit. Taken for a directory it would make a cgroup nobody looks for.
-fn cgroups_path(linux: &oci_spec::runtime::Linux) -> Result<Option<String>> {
-    let Some(path) = linux
-        .cgroups_path()
-        .as_ref()
-        .map(|path| path.to_string_lossy().into_owned())
-    else {
-        return Ok(None);
-    };
-    ensure!(
-        path.contains('/') || path.matches(':').count() != 2,
-        "linux.cgroupsPath: `{path}` is for the systemd cgroup driver (--systemd-cgroup), which this version does not have"
-    );
-    Ok(Some(path))
 }
 
 /// The numbers of linux/personality.h.

@@ -207,22 +207,6 @@ fn verbs_without_support_say_so_and_never_look_like_a_usage_error() {
 }
 
 #[test]
-fn the_systemd_driver_is_refused_where_it_would_be_used() {
-    for args in [
-        ["--systemd-cgroup", "create", "x"],
-        ["--systemd-cgroup", "run", "x"],
-    ] {
-        let answer = with_root(&args);
-        assert_eq!(answer.code, 1);
-        assert!(
-            answer
-                .last()
-                .contains("the systemd cgroup driver is not supported yet")
-        );
-    }
-}
-
-#[test]
 fn the_state_root_must_not_be_the_root() {
     for root in ["/", "//", "/tmp/.."] {
         let answer = rundlet(&["--root", root, "list"]);

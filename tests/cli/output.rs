@@ -143,7 +143,7 @@ fn features_is_the_document_of_the_specification_alone_on_stdout() {
             .unwrap(),
         true
     );
-    assert_eq!(features.pointer("/linux/cgroup/systemd").unwrap(), false);
+    assert_eq!(features.pointer("/linux/cgroup/systemd").unwrap(), true);
     assert_eq!(features.pointer("/linux/cgroup/v2").unwrap(), true);
     assert!(list("/potentiallyUnsafeConfigAnnotations").contains(&"bundle".into()));
 

@@ -61,6 +61,8 @@ mod seccomp;
 mod seccomp_notify;
 mod signals;
 mod sysctl;
+mod systemd;
+mod systemd_units;
 mod time_namespace;
 mod tty;
 mod update;
@@ -122,5 +124,7 @@ fn main() -> ExitCode {
         delegation::TESTS,
         fds::TESTS,
         errors::TESTS,
+        systemd::TESTS,
+        systemd_units::TESTS,
     ])
 }

@@ -22,7 +22,7 @@ fn v1_limits_read_back() {
             "pids":{"limit":17},
             "devices":[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]}"#,
     );
-    let cgroup = Cgroup::create(&layout, Some(&path), "id", &r).unwrap();
+    let mut cgroup = Cgroup::create(&layout, Some(&path), "id", &r).unwrap();
     assert!(cgroup.clone_into_fd().is_none());
     let mut child = sleeper();
     cgroup.place(pid_of(&child)).unwrap();
@@ -111,7 +111,7 @@ fn v1_refusals_and_rollback() {
     );
     assert!(!top.exists(), "a failed create left something");
 
-    let cgroup = Cgroup::create(&layout, Some(&top.path("c")), "id", &none).unwrap();
+    let mut cgroup = Cgroup::create(&layout, Some(&top.path("c")), "id", &none).unwrap();
     let text = error(cgroup.apply(&planned(
         r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}]}"#,
     )));
@@ -157,7 +157,7 @@ fn v1_memory_limit_below_usage() {
     let Some(layout) = legacy() else { return };
     let top = Top::new(&layout, "usage");
     let r = Resources::default();
-    let cgroup = Cgroup::create(&layout, Some(&top.path("c")), "id", &r).unwrap();
+    let mut cgroup = Cgroup::create(&layout, Some(&top.path("c")), "id", &r).unwrap();
     let script = "read go; x=$(head -c 20000000 /dev/zero | tr '\\0' x); echo ready; sleep 300";
     let mut child = Command::new("sh")
         .args(["-c", script])
@@ -234,7 +234,7 @@ fn v1_exec_places_and_record() {
 fn removal_kills_what_is_left() {
     let Some(layout) = legacy() else { return };
     let top = Top::new(&layout, "left");
-    let cgroup =
+    let mut cgroup =
         Cgroup::create(&layout, Some(&top.path("c")), "id", &Resources::default()).unwrap();
     let mut child = sleeper();
     cgroup.place(pid_of(&child)).unwrap();

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::{SECOND, Top, error, exec_in, gone, in_v2, pid_of, planned, sleeper, value};
 use crate::cgroup::record::Places;
-use crate::cgroup::{Cgroup, Denied};
+use crate::cgroup::{Cgroup, Denied, Driver};
 use crate::plan::delegation::Delegation;
 use crate::plan::mounts::CgroupMounts;
 use crate::plan::resources::Resources;
@@ -216,7 +216,8 @@ fn a_planned_cgroup_harms_nobody() {
         let mut child = sleeper();
         enter(&other, &child);
         // The loser of a fight for one path cleans up, in this process and by its early record.
-        let mut loser = Cgroup::plan(layout, Some(&path), "loser", Denied::Fail).unwrap();
+        let mut loser =
+            Cgroup::plan(layout, Driver::Cgroupfs, Some(&path), "loser", Denied::Fail).unwrap();
         let record = loser.to_record();
         assert!(
             loser
@@ -254,19 +255,22 @@ fn rootless_goes_without() {
         let id = format!("rundlet-test-{}-ro", std::process::id());
         let plain = Resources::default();
         assert!(Cgroup::create(layout, None, &id, &plain).is_err());
-        let mut cgroup = Cgroup::plan(layout, None, &id, Denied::GoWithout).unwrap();
+        let mut cgroup =
+            Cgroup::plan(layout, Driver::Cgroupfs, None, &id, Denied::GoWithout).unwrap();
         cgroup.make(&plain, &Delegation::default()).unwrap();
         assert_eq!(cgroup.to_record().places, Places::None);
         assert_eq!(cgroup.mount_info(), CgroupMounts::Unavailable);
         cgroup.apply(&plain).unwrap();
         cgroup.remove(SECOND).unwrap();
-        let mut cgroup = Cgroup::plan(layout, None, &id, Denied::GoWithout).unwrap();
+        let mut cgroup =
+            Cgroup::plan(layout, Driver::Cgroupfs, None, &id, Denied::GoWithout).unwrap();
         let text = error(cgroup.make(
             &planned(r#"{"unified":{"cgroup.max.depth":"1"}}"#),
             &Delegation::default(),
         ));
         assert!(text.contains("rootless needs no limits"), "{text}");
-        let mut cgroup = Cgroup::plan(layout, Some("/x"), &id, Denied::GoWithout).unwrap();
+        let mut cgroup =
+            Cgroup::plan(layout, Driver::Cgroupfs, Some("/x"), &id, Denied::GoWithout).unwrap();
         assert!(cgroup.make(&plain, &Delegation::default()).is_err());
     });
 }

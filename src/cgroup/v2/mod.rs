@@ -1,6 +1,6 @@
 //! A container's cgroup on a pure cgroup v2 host: made before the clone, so that clone3 can put the child straight
 //! into it; limits and the device program are set while the child works.
-mod convert;
+pub(crate) mod convert;
 mod delegate;
 pub(crate) mod freeze;
 pub(crate) mod resources;
@@ -44,18 +44,33 @@ impl Unified {
             // The runtime's own cgroup has processes, so its children could get no controllers: a sibling then.
             Wanted::Relative(path) => path::join(path::split(&own_unified()?).0, path),
         };
+        Ok(Self::at_path(mount, path))
+    }
+
+    /// A cgroup that somebody else makes: systemd.
+    pub(crate) fn at_path(mount: &Path, path: String) -> Self {
         let at = GroupRecord {
             controllers: vec![String::new()],
             mount: mount.to_owned(),
             path,
             delegated: None,
         };
-        Ok(Self {
+        Self {
             at,
             dir: None,
             delegated: None,
             group: Group::Found,
-        })
+        }
+    }
+
+    /// Opens what somebody else has made.
+    pub(crate) fn adopt(&mut self) -> Result<()> {
+        self.dir = self.at.open()?.1;
+        self.live().map(drop)
+    }
+
+    pub(crate) fn at(&self) -> &GroupRecord {
+        &self.at
     }
 
     pub(crate) fn make(&mut self, r: &Resources, delegation: &Delegation) -> Result<()> {

@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{CGROUP_PARENT, Cx};
+use super::{CGROUP_PARENT, Cx, World};
 
 /// Everything of the test that still exists; empty after a good test. Called inside the test's own
 /// pid namespace, where every process but the box's init and the caller is one of the test's.
@@ -25,6 +26,11 @@ pub(crate) fn find(cx: &Cx) -> Vec<String> {
     for path in cgroups(&cx.token) {
         found.push(format!("cgroup {}", path.display()));
     }
+    if cx.world == World::Systemd {
+        // No pid namespace of the test's own: its processes are in its cgroups, and those were looked for.
+        found.extend(units(&cx.token));
+        return found;
+    }
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry
             .file_name()
@@ -40,6 +46,17 @@ pub(crate) fn find(cx: &Cx) -> Vec<String> {
         }
     }
     found
+}
+
+/// The units that systemd still knows with the token in their name.
+fn units(token: &str) -> Vec<String> {
+    let output = Command::new("systemctl")
+        .args(["list-units", "--all", "--plain", "--no-legend"])
+        .arg(format!("*{token}*"))
+        .output();
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+    let lines = String::from_utf8_lossy(&text).into_owned();
+    lines.lines().map(|line| format!("unit {line}")).collect()
 }
 
 /// Gives dying processes a moment, then reports.
@@ -67,6 +84,16 @@ pub(crate) fn thaw(token: &str) {
 
 /// Removes the directories of the test: its processes and mounts went with its namespaces.
 pub(crate) fn remove(cx: &Cx) {
+    if cx.world == World::Systemd && !units(&cx.token).is_empty() {
+        for verb in ["kill", "stop", "reset-failed"] {
+            let mut command = Command::new("systemctl");
+            command.args([verb, "--no-ask-password"]);
+            if verb == "kill" {
+                command.arg("--signal=KILL");
+            }
+            let _ = command.arg(format!("*{}*", cx.token)).output();
+        }
+    }
     for _ in 0..20 {
         let groups = cgroups(&cx.token);
         for path in groups.iter().rev() {

@@ -32,12 +32,15 @@ pub(crate) enum Worlds {
     Host,
     V2,
     Both,
+    /// On the host, outside of a pid namespace: systemd has to know the processes by the same numbers.
+    Systemd,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum World {
     Host,
     V2,
+    Systemd,
 }
 
 #[derive(Clone, Copy)]
@@ -63,6 +66,7 @@ macro_rules! tests {
     };
     (@world host) => { crate::support::Worlds::Host };
     (@world v2) => { crate::support::Worlds::V2 };
+    (@world systemd) => { crate::support::Worlds::Systemd };
     (@world both) => { crate::support::Worlds::Both };
     (@differs) => { None };
     (@differs $reason:literal) => { Some($reason) };

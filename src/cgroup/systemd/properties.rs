@@ -1,0 +1,509 @@
+//! Limits as properties of a systemd unit, so that systemd itself sets them whenever it writes the unit's cgroup again
+//! (`daemon-reload`, `set-property`). What it has no property for is only written to the cgroup's files. Pure.
+
+use std::borrow::Cow;
+
+use anyhow::{Context, Result, ensure};
+
+use super::wire::{Property, Value};
+use crate::cgroup::v2::convert::{cpu_weight, io_weight, swap_max};
+use crate::plan::resources::{BlockIo, Cpu, Resources, Throttle};
+
+/// No limit.
+const INFINITY: u64 = u64::MAX;
+const DEFAULT_PERIOD: u64 = 100_000;
+const SECOND: u64 = 1_000_000;
+/// systemd counts a quota in percent of a CPU.
+const PERCENT: u64 = SECOND / 100;
+/// Far above what a kernel can be built for; it bounds the bit mask.
+const LAST_CPU: usize = 65_535;
+
+/// Properties that an older systemd may not know. The limit is written to the cgroup's files all the same.
+pub(crate) const OPTIONAL: [&str; 15] = [
+    "CPUQuotaPeriodUSec",
+    "CPUWeight",
+    "AllowedCPUs",
+    "AllowedMemoryNodes",
+    "MemoryMin",
+    "MemoryHigh",
+    "MemorySwapMax",
+    "MemoryZSwapMax",
+    "OOMPolicy",
+    "IOWeight",
+    "IODeviceWeight",
+    "IOReadBandwidthMax",
+    "IOWriteBandwidthMax",
+    "IOReadIOPSMax",
+    "IOWriteIOPSMax",
+];
+
+/// When the properties are set: some can be set only while a unit is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    Creation,
+    Update,
+}
+
+/// Which of the two weights of I/O the cgroup has; a kernel with both takes the second. systemd writes both from one property,
+/// each by its own formula, and the one that counts has to come out as the container's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IoFile {
+    Weight,
+    BfqWeight,
+}
+
+impl IoFile {
+    /// The inverse of systemd's formula for io.bfq.weight is exact for the whole range, 10 to 1000.
+    fn property(self, weight: u16) -> u64 {
+        match self {
+            Self::Weight => io_weight(weight),
+            Self::BfqWeight if weight <= 100 => u64::from(weight),
+            Self::BfqWeight => 100 + 11 * u64::from(weight - 100),
+        }
+    }
+}
+
+/// Properties in the order of setting.
+#[derive(Debug, Default)]
+pub(crate) struct List(Vec<Property>);
+
+impl List {
+    /// The last value counts.
+    pub(crate) fn set(&mut self, name: &'static str, value: Value) {
+        self.0.retain(|property| property.name != name);
+        self.0.push(Property { name, value });
+    }
+
+    /// For a list property, to which systemd appends.
+    pub(crate) fn push(&mut self, name: &'static str, value: Value) {
+        self.0.push(Property { name, value });
+    }
+
+    fn number(&mut self, name: &'static str, value: u64) {
+        self.set(name, Value::U64(value));
+    }
+
+    pub(crate) fn done(self) -> Vec<Property> {
+        self.0
+    }
+}
+
+/// systemd can keep whole percents of a CPU only: the quota is rounded up, in the cgroup's files too, so that the two agree.
+pub(crate) fn rounded(r: &Resources) -> Cow<'_, Resources> {
+    let period = r.cpu.period.unwrap_or(DEFAULT_PERIOD);
+    let wanted = r.cpu.quota.and_then(|quota| u64::try_from(quota).ok());
+    let Some(quota) = wanted else {
+        return Cow::Borrowed(r);
+    };
+    let exact = scaled(quota, SECOND, period);
+    let per_second = exact.next_multiple_of(PERCENT);
+    if per_second == exact {
+        return Cow::Borrowed(r);
+    }
+    let mut out = r.clone();
+    out.cpu.quota = i64::try_from(scaled(per_second, period, SECOND)).ok();
+    Cow::Owned(out)
+}
+
+/// `value * by / of` without overflow in between; far above what the kernel takes it stays finite.
+fn scaled(value: u64, by: u64, of: u64) -> u64 {
+    let wide = u128::from(value) * u128::from(by) / u128::from(of.max(1));
+    u64::try_from(wide).unwrap_or(INFINITY / 2)
+}
+
+/// All limits but device rules.
+pub(crate) fn limits(r: &Resources, when: When, io: IoFile, out: &mut List) -> Result<()> {
+    let memory = &r.memory;
+    if let Some(limit) = memory.limit {
+        out.number("MemoryMax", or_infinity(limit));
+    }
+    if let Some(reservation) = memory.reservation {
+        out.number("MemoryLow", or_infinity(reservation));
+    }
+    if let Some(swap) = swap_max(memory.swap, memory.limit)? {
+        out.number("MemorySwapMax", or_infinity(swap));
+    }
+    cpu(&r.cpu, out)?;
+    if let Some(pids) = r.pids {
+        out.number("TasksMax", or_infinity(pids));
+    }
+    io_weights(&r.block_io, io, out);
+    io_rates(&r.block_io, out);
+    for (file, text) in &r.unified {
+        // Of several lines, which the kernel takes one after the other, the last one counts.
+        let value = text.lines().rev().map(str::trim).find(|l| !l.is_empty());
+        if let Some(value) = value {
+            unified(file, value, when, out)
+                .with_context(|| format!("linux.resources.unified[{file}]: `{value}`"))?;
+        }
+    }
+    Ok(())
+}
+
+fn or_infinity(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(INFINITY)
+}
+
+fn cpu(c: &Cpu, out: &mut List) -> Result<()> {
+    if c.idle == Some(1) {
+        // How systemd writes "idle", since 252.
+        out.number("CPUWeight", 0);
+    } else if let Some(shares) = c.shares {
+        out.number("CPUWeight", cpu_weight(shares));
+    }
+    if c.quota.is_some() || c.period.is_some() {
+        quota(c.quota, c.period, out);
+    }
+    for (name, field, list) in [
+        ("AllowedCPUs", "cpus", &c.cpus),
+        ("AllowedMemoryNodes", "mems", &c.mems),
+    ] {
+        if let Some(list) = list {
+            let bits =
+                bit_mask(list).with_context(|| format!("linux.resources.cpu.{field}: `{list}`"))?;
+            out.set(name, Value::Bytes(bits));
+        }
+    }
+    Ok(())
+}
+
+fn quota(quota: Option<i64>, period: Option<u64>, out: &mut List) {
+    if let Some(period) = period {
+        out.number("CPUQuotaPeriodUSec", period);
+    }
+    let period = period.unwrap_or(DEFAULT_PERIOD);
+    let per_second = match quota.and_then(|quota| u64::try_from(quota).ok()) {
+        Some(quota) if quota > 0 => scaled(quota, SECOND, period).next_multiple_of(PERCENT),
+        _ => INFINITY,
+    };
+    out.number("CPUQuotaPerSecUSec", per_second);
+}
+
+pub(crate) fn io_weights(io: &BlockIo, file: IoFile, out: &mut List) {
+    if let Some(weight) = io.weight {
+        out.number("IOWeight", file.property(weight));
+    }
+    let weights: Vec<_> = io
+        .weight_device
+        .iter()
+        .filter_map(|d| Some((block_device(d.major, d.minor), file.property(d.weight?))))
+        .collect();
+    if !weights.is_empty() {
+        out.set("IODeviceWeight", Value::Rates(weights));
+    }
+}
+
+fn io_rates(io: &BlockIo, out: &mut List) {
+    let rate = |t: &Throttle| {
+        let rate = if t.rate == 0 { INFINITY } else { t.rate };
+        (block_device(t.major, t.minor), rate)
+    };
+    for (name, list) in [
+        ("IOReadBandwidthMax", &io.read_bps),
+        ("IOWriteBandwidthMax", &io.write_bps),
+        ("IOReadIOPSMax", &io.read_iops),
+        ("IOWriteIOPSMax", &io.write_iops),
+    ] {
+        if !list.is_empty() {
+            out.set(name, Value::Rates(list.iter().map(rate).collect()));
+        }
+    }
+}
+
+/// By number, which needs no node of the device in /dev.
+fn block_device(major: u32, minor: u32) -> String {
+    format!("/dev/block/{major}:{minor}")
+}
+
+/// The files that systemd would write itself. The others are nobody's but the container's.
+fn unified(file: &str, value: &str, when: When, out: &mut List) -> Result<()> {
+    match file {
+        "cpu.idle" if value == "1" => out.number("CPUWeight", 0),
+        "cpu.weight" => out.number("CPUWeight", number(value)?),
+        "cpu.max" => {
+            let (max, period) = value.split_once(' ').unwrap_or((value, ""));
+            let period = match period.trim() {
+                "" => None,
+                period => Some(number(period)?),
+            };
+            let max = match max {
+                "max" => -1,
+                max => i64::try_from(number(max)?).context("too large")?,
+            };
+            quota(Some(max), period, out);
+        }
+        "cpuset.cpus" => out.set("AllowedCPUs", Value::Bytes(bit_mask(value)?)),
+        "cpuset.mems" => out.set("AllowedMemoryNodes", Value::Bytes(bit_mask(value)?)),
+        "memory.min" => out.number("MemoryMin", size(value)?),
+        "memory.low" => out.number("MemoryLow", size(value)?),
+        "memory.high" => out.number("MemoryHigh", size(value)?),
+        "memory.max" => out.number("MemoryMax", size(value)?),
+        "memory.swap.max" => out.number("MemorySwapMax", size(value)?),
+        "memory.zswap.max" => out.number("MemoryZSwapMax", size(value)?),
+        "memory.oom.group" if when == When::Creation => {
+            let policy = if value == "1" { "kill" } else { "continue" };
+            out.set("OOMPolicy", Value::Str(policy.to_owned()));
+        }
+        "pids.max" => out.number("TasksMax", size(value)?),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn number(text: &str) -> Result<u64> {
+    text.parse().context("is not a number")
+}
+
+/// A size as the kernel reads it, memparse(): with a suffix or `max`.
+fn size(text: &str) -> Result<u64> {
+    if text == "max" {
+        return Ok(INFINITY);
+    }
+    let suffix = text.chars().last().unwrap_or(' ').to_ascii_lowercase();
+    let power = "kmgtpe".find(suffix).map_or(0, |at| at + 1);
+    let digits = if power > 0 {
+        &text[..text.len() - 1]
+    } else {
+        text
+    };
+    let unit = 1u64 << (10 * power);
+    number(digits)?.checked_mul(unit).context("is too large")
+}
+
+/// `0-2,7` as a bit mask, the lowest bit first.
+fn bit_mask(list: &str) -> Result<Vec<u8>> {
+    let mut mask = Vec::new();
+    for part in list.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+        let (first, end) = part.split_once('-').unwrap_or((part, part));
+        let parse = |text: &str| {
+            let number = text.trim().parse::<usize>();
+            number.context("is not a list of numbers and ranges")
+        };
+        let (first, end) = (parse(first)?, parse(end)?);
+        ensure!(first <= end, "has a range that ends before it begins");
+        ensure!(end <= LAST_CPU, "has a number above {LAST_CPU}");
+        mask.resize(mask.len().max(end / 8 + 1), 0u8);
+        for bit in first..=end {
+            mask[bit / 8] |= 1 << (bit % 8);
+        }
+    }
+    ensure!(!mask.is_empty(), "is empty");
+    Ok(mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::resources::{Memory, WeightDevice};
+
+    fn shown(r: &Resources) -> Vec<String> {
+        let mut list = List::default();
+        limits(r, When::Creation, IoFile::Weight, &mut list).unwrap();
+        let show = |p: Property| match p.value {
+            Value::U64(INFINITY) => format!("{}=infinity", p.name),
+            Value::U64(n) => format!("{}={n}", p.name),
+            other => format!("{}={other:?}", p.name),
+        };
+        list.done().into_iter().map(show).collect()
+    }
+
+    fn of_cpu(quota: Option<i64>, period: Option<u64>) -> Resources {
+        Resources {
+            cpu: Cpu {
+                quota,
+                period,
+                ..Cpu::default()
+            },
+            ..Resources::default()
+        }
+    }
+
+    fn of_unified(file: &str, value: &str) -> Resources {
+        Resources {
+            unified: [(file.to_owned(), value.to_owned())].into(),
+            ..Resources::default()
+        }
+    }
+
+    #[test]
+    fn nothing_of_nothing() {
+        assert!(shown(&Resources::default()).is_empty());
+    }
+
+    #[test]
+    fn a_rich_config() {
+        let r = Resources {
+            pids: Some(7),
+            memory: Memory {
+                limit: Some(1000),
+                swap: Some(1000),
+                reservation: Some(500),
+                ..Memory::default()
+            },
+            cpu: Cpu {
+                shares: Some(1024),
+                cpus: Some("0-2,9".to_owned()),
+                mems: Some("0".to_owned()),
+                ..Cpu::default()
+            },
+            block_io: BlockIo {
+                weight: Some(1000),
+                weight_device: vec![WeightDevice {
+                    major: 8,
+                    minor: 16,
+                    weight: Some(10),
+                    leaf_weight: None,
+                }],
+                read_bps: vec![Throttle {
+                    major: 8,
+                    minor: 0,
+                    rate: 5,
+                }],
+                write_iops: vec![Throttle {
+                    major: 8,
+                    minor: 0,
+                    rate: 0,
+                }],
+                ..BlockIo::default()
+            },
+            ..Resources::default()
+        };
+        assert_eq!(
+            shown(&r),
+            [
+                "MemoryMax=1000",
+                "MemoryLow=500",
+                "MemorySwapMax=0",
+                "CPUWeight=100",
+                "AllowedCPUs=Bytes([7, 2])",
+                "AllowedMemoryNodes=Bytes([1])",
+                "TasksMax=7",
+                "IOWeight=10000",
+                "IODeviceWeight=Rates([(\"/dev/block/8:16\", 1)])",
+                "IOReadBandwidthMax=Rates([(\"/dev/block/8:0\", 5)])",
+                "IOWriteIOPSMax=Rates([(\"/dev/block/8:0\", 18446744073709551615)])",
+            ]
+        );
+    }
+
+    #[test]
+    fn no_limit_is_infinity() {
+        let r = Resources {
+            pids: Some(-1),
+            memory: Memory {
+                limit: Some(-1),
+                ..Memory::default()
+            },
+            ..Resources::default()
+        };
+        assert_eq!(
+            shown(&r),
+            [
+                "MemoryMax=infinity",
+                "MemorySwapMax=infinity",
+                "TasksMax=infinity"
+            ]
+        );
+    }
+
+    #[test]
+    fn quotas_are_whole_percents() {
+        let exact = of_cpu(Some(50_000), Some(100_000));
+        assert_eq!(rounded(&exact).cpu.quota, Some(50_000));
+        assert_eq!(
+            shown(&exact),
+            ["CPUQuotaPeriodUSec=100000", "CPUQuotaPerSecUSec=500000"]
+        );
+        let odd = of_cpu(Some(33_333), None);
+        assert_eq!(rounded(&odd).cpu.quota, Some(34_000));
+        assert_eq!(shown(&odd), ["CPUQuotaPerSecUSec=340000"]);
+        let small = of_cpu(Some(1234), Some(7000));
+        assert_eq!(shown(&small)[1], "CPUQuotaPerSecUSec=180000");
+        assert_eq!(rounded(&small).cpu.quota, Some(1260));
+        let none = of_cpu(Some(-1), None);
+        assert_eq!(rounded(&none).cpu.quota, Some(-1));
+        assert_eq!(shown(&none), ["CPUQuotaPerSecUSec=infinity"]);
+        assert_eq!(
+            shown(&of_cpu(None, Some(5000))),
+            ["CPUQuotaPeriodUSec=5000", "CPUQuotaPerSecUSec=infinity"]
+        );
+        // No number makes it panic.
+        rounded(&of_cpu(Some(i64::MAX), Some(1)));
+        shown(&of_cpu(Some(i64::MAX), Some(1)));
+    }
+
+    #[test]
+    fn the_weight_that_counts_comes_out_exactly() {
+        // What systemd writes to io.bfq.weight.
+        let bfq = |weight: u64| match weight {
+            ..=100 => 100 - (100 - weight) * 99 / 99,
+            _ => 100 + (weight - 100) * 900 / 9900,
+        };
+        for weight in 10..=1000 {
+            let property = IoFile::BfqWeight.property(weight);
+            assert!((1..=10_000).contains(&property));
+            assert_eq!(bfq(property), u64::from(weight));
+        }
+        assert_eq!(IoFile::Weight.property(1000), 10_000);
+    }
+
+    #[test]
+    fn idle_is_weight_nought() {
+        let mut r = of_cpu(None, None);
+        r.cpu.idle = Some(1);
+        r.cpu.shares = Some(2048);
+        assert_eq!(shown(&r), ["CPUWeight=0"]);
+    }
+
+    #[test]
+    fn unified_files() {
+        for (file, value, expected) in [
+            ("memory.high", "1M", "MemoryHigh=1048576"),
+            ("memory.max", "max", "MemoryMax=infinity"),
+            ("memory.oom.group", "1", "OOMPolicy=Str(\"kill\")"),
+            ("memory.oom.group", "0", "OOMPolicy=Str(\"continue\")"),
+            ("pids.max", "77", "TasksMax=77"),
+            ("cpu.weight", "1\n44\n", "CPUWeight=44"),
+            ("cpu.idle", "1", "CPUWeight=0"),
+            ("cpu.max", "max", "CPUQuotaPerSecUSec=infinity"),
+            ("cpuset.cpus", "0", "AllowedCPUs=Bytes([1])"),
+        ] {
+            assert_eq!(shown(&of_unified(file, value)), [expected]);
+        }
+        assert_eq!(
+            shown(&of_unified("cpu.max", "5000 40000")),
+            ["CPUQuotaPeriodUSec=40000", "CPUQuotaPerSecUSec=130000"]
+        );
+        assert!(shown(&of_unified("hugetlb.2MB.max", "1")).is_empty());
+        // It wins over the field of its own.
+        let mut both = of_unified("memory.max", "5");
+        both.memory.limit = Some(9);
+        assert_eq!(shown(&both), ["MemoryMax=5"]);
+        let mut list = List::default();
+        let r = of_unified("memory.oom.group", "1");
+        limits(&r, When::Update, IoFile::Weight, &mut list).unwrap();
+        assert!(list.done().is_empty());
+    }
+
+    #[test]
+    fn bad_values_name_their_field() {
+        let error = |r: &Resources| {
+            let error =
+                limits(r, When::Creation, IoFile::Weight, &mut List::default()).unwrap_err();
+            format!("{error:#}")
+        };
+        let mut r = of_cpu(None, None);
+        for bad in ["a", "3-1", "70000", "0-3:1/2", ","] {
+            r.cpu.cpus = Some(bad.to_owned());
+            assert!(
+                error(&r).starts_with("linux.resources.cpu.cpus: `"),
+                "{bad}"
+            );
+        }
+        let text = error(&of_unified("memory.high", "99999999999999999E"));
+        assert!(
+            text.starts_with("linux.resources.unified[memory.high]: `"),
+            "{text}"
+        );
+    }
+}
