@@ -94,8 +94,7 @@ configure_root() {
     # wait-online would hold docker for two minutes; the rest is of no use to a guest that lives for minutes.
     for unit in systemd-networkd-wait-online.service apt-daily{,-upgrade}.timer dpkg-db-backup.timer fstrim.timer \
         systemd-firstboot.service sshd-keygen.service systemd-pstore.service systemd-hwdb-update.service apparmor.service \
-        systemd-tmpfiles-clean.timer \
-        getty@tty1.service serial-getty@ttyS0.service netavark-dhcp-proxy.socket netavark-dhcp-proxy.service \
+        systemd-tmpfiles-clean.timer getty@tty1.service serial-getty@ttyS0.service netavark-dhcp-proxy.socket netavark-dhcp-proxy.service \
         netavark-firewalld-reload.service podman{,-restart,-clean-transient,-auto-update}.service podman-auto-update.timer; do
         ln -sfn /dev/null "$units/$unit"
     done
