@@ -41,6 +41,7 @@ mod freezer;
 mod hook_failures;
 mod hooks;
 mod idmap;
+mod inherited_mounts;
 mod lifecycle;
 mod limits;
 mod masks;
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
         mounts::TESTS,
         mount_points::TESTS,
         idmap::TESTS,
+        inherited_mounts::TESTS,
         devices::TESTS,
         masks::TESTS,
         sysctl::TESTS,
