@@ -41,6 +41,7 @@ mod freezer;
 mod hook_failures;
 mod hooks;
 mod idmap;
+mod killed;
 mod lifecycle;
 mod limits;
 mod masks;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         signals::TESTS,
         freezer::TESTS,
         races::TESTS,
+        killed::TESTS,
         output::TESTS,
         events::TESTS,
         against_runc::TESTS,
