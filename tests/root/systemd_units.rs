@@ -207,7 +207,9 @@ fn a_failed_update_leaves_the_unit_as_it_was(cx: &Cx) {
     let mut some = bundle(cx);
     some.set("/linux/resources/memory", json!({"limit": 64 << 20}));
     some.set("/linux/resources/pids", json!({"limit": 44}));
-    let none = bundle(cx);
+    let mut none = cx.named_bundle("none");
+    let path = format!("system.slice:rt:{}", none.id);
+    none.set("/linux/cgroupsPath", json!(path));
     for bundle in [some, none] {
         let container = start(cx, &bundle);
         let unit = scope(&bundle);
