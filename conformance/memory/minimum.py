@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
 """The smallest memory limit with which a runtime still starts a program, and what is charged once it runs.
 
-    minimum.py [--program FILE] RUNTIME...       as root; FILE is static and prints `started`
+    minimum.py [--systemd] [--program FILE] RUNTIME...       as root; FILE is static and prints `started`
 
 Without --program it is one of 170 bytes that writes the word and ends: what is measured is then the runtime and the kernel.
 For each runtime and shape of container the limit is halved down to 4 KiB; it counts when the program starts in five runs out of
 five. `held` is what the container's cgroup is charged with while such a program sleeps, without a limit.
-Uses the cgroup /rundlet-minimum (v1: of the memory hierarchy too) and a temporary directory; leaves neither.
+Uses the cgroup /rundlet-minimum (v1: of the memory hierarchy too), with --systemd (the systemd driver, cgroup v2) the unit
+rundlet-minimum.scope, and a temporary directory; leaves none of them.
 """
 import json, os, struct, subprocess, sys, time
 
 CAPS = ["CAP_" + c for c in "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE "
         "SYS_CHROOT KILL AUDIT_WRITE".split()]
-GROUP = "/rundlet-minimum"
+GROUP, UNIT = "/rundlet-minimum", "system.slice:rundlet:minimum"
 RUNS = 5
 
 
@@ -45,9 +46,9 @@ def mounts():
     yield "/sys/fs/cgroup", "cgroup", flags + ["relatime", "ro"]
 
 
-def config(shape, limit):
+def config(shape, limit, path):
     linux = {
-        "cgroupsPath": GROUP,
+        "cgroupsPath": path,
         "resources": {"devices": [{"allow": False, "access": "rwm"}]},
         "namespaces": [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount", "cgroup")],
         "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
@@ -72,21 +73,22 @@ def config(shape, limit):
 
 
 class Bench:
-    def __init__(self, runtime, directory):
-        self.runtime, self.dir = runtime, directory
+    def __init__(self, runtime, directory, systemd):
+        self.runtime, self.dir, self.systemd = runtime, directory, systemd
         self.said = ""
 
     def call(self, *args):
         # Files, not pipes: a container keeps its output open.
         with open(self.dir + "/out", "w+") as out, open(self.dir + "/err", "w+") as err:
-            code = subprocess.run([self.runtime, "--root", self.dir + "/state", *args], stdin=subprocess.DEVNULL, stdout=out,
+            driver = ["--systemd-cgroup"] if self.systemd else []
+            code = subprocess.run([self.runtime, "--root", self.dir + "/state", *driver, *args], stdin=subprocess.DEVNULL, stdout=out,
                                   stderr=err, timeout=60).returncode
             out.seek(0), err.seek(0)
             return code, out.read(), err.read()
 
     def write(self, shape, limit):
         with open(self.dir + "/config.json", "w") as file:
-            json.dump(config(shape, limit), file)
+            json.dump(config(shape, limit, UNIT if self.systemd else GROUP), file)
 
     def starts(self, shape, limit):
         self.write(shape, limit)
@@ -116,7 +118,8 @@ class Bench:
         self.write(shape, None)
         self.call("run", "--detach", "--bundle", self.dir, "minimum")
         time.sleep(0.3)
-        files = ["/sys/fs/cgroup" + GROUP + "/memory.current",
+        files = ["/sys/fs/cgroup/system.slice" + GROUP + ".scope/memory.current",
+                 "/sys/fs/cgroup" + GROUP + "/memory.current",
                  "/sys/fs/cgroup/memory" + GROUP + "/memory.usage_in_bytes"]
         usage = [int(open(f).read()) >> 10 for f in files if os.path.exists(f)]
         self.call("delete", "--force", "minimum")
@@ -125,7 +128,8 @@ class Bench:
 
 def main():
     args = sys.argv[1:]
-    program = None
+    program, systemd = None, args[:1] == ["--systemd"]
+    args = args[systemd:]
     if args[:1] == ["--program"]:
         program, args = args[1], args[2:]
     if not args or args[0].startswith("-"):
@@ -145,7 +149,7 @@ def main():
                     os.chmod(target, 0o755)
 
                 put(open(program, "rb").read() if program else tiny(EXIT))
-                bench = Bench(runtime, directory)
+                bench = Bench(runtime, directory, systemd)
                 least = bench.minimum(shape)
                 said = bench.said
                 put(tiny(SLEEP))

@@ -143,15 +143,9 @@ impl Cgroup {
                      be given to a container safely"
                 )
             }
-            Kind::Systemd(_) if delegation.payload == Payload::InLeaf => {
-                bail!(
-                    "annotations[\"org.rundlet.cgroup.delegate\"]: needs the cgroupfs driver; a scope of the systemd driver \
-                     is delegated as a whole"
-                )
-            }
             Kind::None => Ok(()),
             Kind::V1(c) => c.make(resources),
-            Kind::Systemd(c) => c.make(resources),
+            Kind::Systemd(c) => c.make(resources, delegation),
         };
         let Err(error) = result else {
             // A unit is only made with a process in it: by `place`.
@@ -224,6 +218,11 @@ impl Cgroup {
         }
     }
 
+    /// Whether `delegate` has to come after the init has made its cgroup namespace: it was not born at the root of that.
+    pub(crate) fn delegates_late(&self, delegation: &Delegation) -> bool {
+        matches!(self.kind, Kind::Systemd(_)) && delegation.payload == Payload::InLeaf
+    }
+
     /// Gives the container what it may manage of its own cgroup; on v1 nothing ever is, as the runtime-spec asks.
     pub(crate) fn delegate(&self, init: Pid, delegation: &Delegation) -> Result<()> {
         match &self.kind {
@@ -252,12 +251,17 @@ impl Cgroup {
         keep: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let mut undo = Undo::default();
+        let mut of_unit = None;
         match &self.kind {
             Kind::None => ensure!(
                 devices.is_none(),
                 "linux.resources.devices: the container has no cgroup of its own"
             ),
-            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.save(limits, &mut undo)?,
+            Kind::V2(c) => c.save(limits, &mut undo)?,
+            Kind::Systemd(c) => {
+                c.group.save(limits, &mut undo)?;
+                of_unit = Some((c, c.saved_properties(limits)?));
+            }
             Kind::V1(c) => c.save(limits, &mut undo),
         }
         let change = || {
@@ -274,7 +278,11 @@ impl Cgroup {
                 let _ = self.apply_devices(old);
             })
         };
-        change().map_err(|error| undo::taken_back(error, undo.restore()))
+        change().map_err(|error| {
+            // systemd writes files, so it comes first.
+            let unit = of_unit.map_or(Ok(()), |(c, saved)| c.restore_properties(saved));
+            undo::taken_back(error, unit.and(undo.restore()))
+        })
     }
 
     /// Sets all limits but the device rules.

@@ -195,7 +195,9 @@ impl Ready {
             self.adopt_init(pid)?;
         }
         let (pid, _) = self.init()?;
-        self.cgroup()?.delegate(pid, &self.plan.delegation)?;
+        if !self.cgroup()?.delegates_late(&self.plan.delegation) {
+            self.cgroup()?.delegate(pid, &self.plan.delegation)?;
+        }
         if self.plan.namespaces.makes(Kind::User) {
             id_maps::write(pid, &self.plan.namespaces, &self.host)?;
         }
@@ -286,12 +288,17 @@ impl Ready {
                 }
                 FromInit::RootReady => self.run_hooks()?,
                 FromInit::Listener(number) => self.hand_over_listener(number)?,
-                FromInit::Ready => return Ok(()),
+                FromInit::Ready => break,
                 other @ (FromInit::InitPid(_) | FromInit::Failed(_)) => {
                     bail!("unexpected message {other:?} from init")
                 }
             }
         }
+        if self.cgroup()?.delegates_late(&self.plan.delegation) {
+            let (pid, _) = self.init()?;
+            self.cgroup()?.delegate(pid, &self.plan.delegation)?;
+        }
+        Ok(())
     }
 
     fn hand_over_listener(&self, number: i32) -> Result<()> {

@@ -64,7 +64,9 @@ mod seccomp_notify;
 mod signals;
 mod sysctl;
 mod systemd;
+mod systemd_delegation;
 mod systemd_units;
+mod systemd_users;
 mod time_namespace;
 mod tty;
 mod update;
@@ -129,6 +131,8 @@ fn main() -> ExitCode {
         fds::TESTS,
         errors::TESTS,
         systemd::TESTS,
+        systemd_delegation::TESTS,
         systemd_units::TESTS,
+        systemd_users::TESTS,
     ])
 }

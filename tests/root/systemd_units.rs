@@ -4,7 +4,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::systemd::{bundle, group, has_unit, property, run, scope, start, try_create, value};
+use super::systemd::{
+    bundle, group, has_unit, property, run, scope, start, systemctl, try_create, value,
+};
 use crate::support::bundle::arr;
 use crate::support::{Cx, eventually, tests};
 
@@ -16,6 +18,7 @@ tests! {
     systemd a_creation_that_fails_leaves_no_unit;
     systemd a_paused_container_is_deleted_by_force;
     systemd out_of_memory_leaves_no_failed_unit;
+    systemd a_failed_update_leaves_the_unit_as_it_was = "runc leaves what it has set";
     systemd exec_and_ps_are_in_the_unit;
     systemd the_namespace_shows_the_unit_as_root;
 }
@@ -168,4 +171,65 @@ fn the_namespace_shows_the_unit_as_root(cx: &Cx) {
     let output = run(cx, &bundle).ok();
     assert!(output.text().ends_with("\n33"), "{output}");
     assert!(output.text().contains(&scope(&bundle)), "{output}");
+}
+
+fn a_failed_update_leaves_the_unit_as_it_was(cx: &Cx) {
+    const SHOWN: [&str; 9] = [
+        "MemoryMax",
+        "MemorySwapMax",
+        "MemoryLow",
+        "TasksMax",
+        "CPUWeight",
+        "CPUQuotaPerSecUSec",
+        "CPUQuotaPeriodUSec",
+        "AllowedCPUs",
+        "IOWeight",
+    ];
+    const FILES: [&str; 6] = [
+        "memory.max",
+        "memory.low",
+        "pids.max",
+        "cpu.max",
+        "cpu.weight",
+        "cpuset.cpus",
+    ];
+    let new = |burst: &str| {
+        let limits = json!({
+            "memory": {"limit": 96 << 20, "swap": 128 << 20, "reservation": 8 << 20},
+            "pids": {"limit": 55},
+            "cpu": {"shares": 2048, "quota": 70_000, "period": 200_000, "cpus": "0"},
+            "blockIO": {"weight": 300},
+            "unified": {"cpu.max.burst": burst}
+        });
+        cx.file("new.json", &limits.to_string())
+    };
+    // Some limits that were there, and none at all.
+    let mut some = bundle(cx);
+    some.set("/linux/resources/memory", json!({"limit": 64 << 20}));
+    some.set("/linux/resources/pids", json!({"limit": 44}));
+    let mut none = cx.named_bundle("none");
+    let path = format!("system.slice:rt:{}", none.id);
+    none.set("/linux/cgroupsPath", json!(path));
+    for bundle in [some, none] {
+        let container = start(cx, &bundle);
+        let unit = scope(&bundle);
+        let seen = || -> Vec<String> {
+            let of_unit = SHOWN.map(|name| format!("{name}={}", property(&unit, name)));
+            let of_group = FILES.map(|file| format!("{file}={}", value(&bundle, file)));
+            of_unit.into_iter().chain(of_group).collect()
+        };
+        let before = seen();
+        let update = |burst: &str| {
+            let file = new(burst);
+            cx.call(&["update", "--resources", file.to_str().unwrap(), &bundle.id])
+        };
+        update("much").is(1).says("no limit was changed");
+        assert_eq!(seen(), before);
+        systemctl(&["daemon-reload"]);
+        assert_eq!(seen(), before, "after a reload");
+        update("1000").ok();
+        assert_eq!(property(&unit, "MemoryMax"), "100663296");
+        assert_eq!(value(&bundle, "pids.max"), "55");
+        container.end();
+    }
 }

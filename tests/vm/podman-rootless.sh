@@ -27,6 +27,7 @@ words=("$@")
 image=localhost/rundlet-test
 c=rundlet-test-$$
 dir=$(mktemp -d /var/tmp/podman-rootless.XXXXXX)
+mkfifo "$dir/quiet"
 passed=0 failed=0 manager=
 
 p() { podman --runtime "$runtime" --cgroup-manager "$manager" "$@"; }
@@ -34,8 +35,8 @@ run() { p run --rm "$@"; }
 # A container that lives until it is removed.
 sleeper() { p run -d --name "$c" "$@" "$image" sleep 1000 >/dev/null; }
 gone() { p rm -f -t 0 "$c" >/dev/null; }
-# Runs a command with a terminal of its own.
-on_a_terminal() { script -qec "$(printf '%q ' "$@")" /dev/null; }
+# Runs a command with a terminal of its own. Its input has no end: script would type that in.
+on_a_terminal() { script -qec "$(printf '%q ' "$@")" /dev/null <>"$dir/quiet"; }
 
 # T NAME EXPECTED COMMAND...: the command ends with 0 and EXPECTED is in what it prints.
 T() {

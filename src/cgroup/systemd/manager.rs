@@ -4,6 +4,7 @@
 //! system bus; a user talks to the user's manager by the session bus. A call and what it needs before it (Hello, the
 //! subscription to the end of jobs) leave in one write.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -11,12 +12,16 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::dbus::{Address, Connection};
+use super::names::is_slice;
 use super::properties::OPTIONAL;
-use super::wire::{Body, Call, ERROR, METHOD_RETURN, Message, Property, SIGNAL};
+use super::wire::{Body, Call, ERROR, METHOD_RETURN, Message, Property, SIGNAL, Value};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const SCOPE: &str = "org.freedesktop.systemd1.Scope";
+const SLICE: &str = "org.freedesktop.systemd1.Slice";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const BUS: &str = "org.freedesktop.DBus";
 const PRIVATE: &str = "/run/systemd/private";
 const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
@@ -136,9 +141,19 @@ impl Manager {
     }
 
     fn call(&mut self, interface: &str, member: &str, body: Body) -> Result<Message> {
+        self.call_object(OBJECT, interface, member, body)
+    }
+
+    fn call_object(
+        &mut self,
+        path: &str,
+        interface: &str,
+        member: &str,
+        body: Body,
+    ) -> Result<Message> {
         let call = Call {
             destination: self.on_bus.then_some(SYSTEMD),
-            path: OBJECT,
+            path,
             interface,
             member,
             body,
@@ -269,6 +284,28 @@ impl Manager {
         }
     }
 
+    /// What properties of a unit are now, by name; one that this systemd does not know is left out.
+    pub(crate) fn properties(
+        &mut self,
+        unit: &str,
+        names: &BTreeSet<&'static str>,
+    ) -> Result<Vec<Property>> {
+        let what = || format!("systemd: read properties of unit `{unit}`");
+        let reply = self.call(MANAGER, "GetUnit", Body::default().string(unit));
+        let object = reply.with_context(what)?.arguments("o")?.string()?;
+        let kind = if is_slice(unit) { SLICE } else { SCOPE };
+        let mut out = Vec::new();
+        for name in names {
+            let body = Body::default().string(kind).string(name);
+            let value = match self.call_object(&object, PROPERTIES, "Get", body) {
+                Err(error) if is(&error, "UnknownProperty") => None,
+                reply => reply.with_context(what)?.arguments("v")?.variant()?,
+            };
+            out.extend(value.map(|value| Property { name, value }));
+        }
+        Ok(out)
+    }
+
     /// Moves a process into the cgroup of a unit or into one below it, `/SUB`: what a user has no right to do, when the
     /// process comes from outside of the user's own systemd.
     pub(crate) fn attach(&mut self, unit: &str, sub: &str, pid: u32) -> Result<()> {
@@ -282,12 +319,12 @@ impl Manager {
     pub(crate) fn control_group(&mut self) -> Result<String> {
         let body = Body::default().string(MANAGER).string("ControlGroup");
         let reply = self
-            .call("org.freedesktop.DBus.Properties", "Get", body)
+            .call(PROPERTIES, "Get", body)
             .context("systemd: ask for its own cgroup")?;
-        let mut value = reply.arguments("v")?;
-        let signature = value.signature()?;
-        ensure!(signature == "s", "systemd: ControlGroup is no string");
-        value.string()
+        match reply.arguments("v")?.variant()? {
+            Some(Value::Str(path)) => Ok(path),
+            _ => bail!("systemd: ControlGroup is no string"),
+        }
     }
 }
 

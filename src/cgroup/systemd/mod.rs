@@ -13,7 +13,7 @@ mod names;
 mod properties;
 pub(crate) mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -28,6 +28,7 @@ use super::tree::Left;
 use super::v2::Unified;
 use super::v2::resources::refuse_v1_only;
 use super::{Place, procs::Deadline};
+use crate::plan::delegation::{Delegation, Payload};
 use crate::plan::resources::Resources;
 use manager::{Manager, Which};
 use names::{UnitName, is_slice};
@@ -53,6 +54,7 @@ pub(crate) struct Unit {
     properties: Vec<Property>,
     /// Set in place of others if the cgroup turns out to have io.bfq.weight.
     bfq_weights: Vec<Property>,
+    payload: Payload,
 }
 
 impl Unit {
@@ -87,6 +89,7 @@ impl Unit {
             group: Unified::at_path(mount, path::join(&own, &name.path)),
             properties: list.done(),
             bfq_weights: Vec::new(),
+            payload: Payload::InGroup,
         })
     }
 
@@ -97,6 +100,7 @@ impl Unit {
             group: Unified::open(&record.group)?,
             properties: Vec::new(),
             bfq_weights: Vec::new(),
+            payload: Payload::InGroup,
         })
     }
 
@@ -109,8 +113,12 @@ impl Unit {
     }
 
     /// Checks what can be checked before there is a process.
-    pub(crate) fn make(&mut self, r: &Resources) -> Result<()> {
+    pub(crate) fn make(&mut self, r: &Resources, delegation: &Delegation) -> Result<()> {
         refuse_v1_only(r)?;
+        self.payload = delegation.payload;
+        if self.payload == Payload::InLeaf {
+            self.group.plan_division();
+        }
         let mut list = List::default();
         properties::limits(r, When::Creation, IoFile::Weight, &mut list)?;
         self.devices(r, When::Creation, &mut list)?;
@@ -148,11 +156,21 @@ impl Unit {
         if !self.bfq_weights.is_empty() && self.io_file() == IoFile::BfqWeight {
             manager.set_properties(&self.name, &self.bfq_weights)?;
         }
-        if slice {
+        if slice && self.payload == Payload::InGroup {
             // A slice takes no process by itself.
             let dir = self.group.dir().context("the slice has no cgroup")?;
             return procs::attach(dir, pid);
         }
+        if !slice {
+            self.check_place(pid)?;
+        }
+        match self.payload {
+            Payload::InGroup => Ok(()),
+            Payload::InLeaf => self.group.divide(pid),
+        }
+    }
+
+    fn check_place(&self, pid: Pid) -> Result<()> {
         let found = detect::unified_path(&format!("/proc/{pid}/cgroup"))?;
         ensure!(
             found == self.group.at().path,
@@ -178,6 +196,29 @@ impl Unit {
         self.apply_limits(r)
     }
 
+    /// What `update_limits` will change of the unit.
+    pub(crate) fn saved_properties(&self, r: &Resources) -> Result<Vec<Property>> {
+        let mut list = List::default();
+        properties::limits(r, When::Update, self.io_file(), &mut list)?;
+        let names: BTreeSet<_> = list.done().iter().map(|property| property.name).collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        Manager::connect(self.which)?.properties(&self.name, &names)
+    }
+
+    pub(crate) fn restore_properties(&self, saved: Vec<Property>) -> Result<()> {
+        let mut list = List::default();
+        for property in saved {
+            if let Value::Rates(_) = property.value {
+                // Added to what is there, unless it is empty.
+                list.push(property.name, Value::Rates(Vec::new()));
+            }
+            list.push(property.name, property.value);
+        }
+        self.update(list)
+    }
+
     pub(crate) fn update_devices(&self, r: &Resources) -> Result<()> {
         let mut list = List::default();
         self.devices(r, When::Update, &mut list)?;
@@ -201,19 +242,14 @@ impl Unit {
     /// Where a user has no right to move processes, the user's systemd has.
     pub(crate) fn for_exec(&self, sub: &SubPaths) -> Result<Place> {
         let place = self.group.for_exec(sub)?;
-        Ok(match (self.which, sub) {
-            (Which::System, _) => place,
-            (Which::User, SubPaths::All(sub)) => place.by_unit(self.member(&path::clean(sub))),
-            (Which::User, _) => place.by_unit(self.member("")),
+        Ok(match self.which {
+            Which::System => place,
+            Which::User => place.by_unit(Member {
+                unit: self.name.clone(),
+                which: self.which,
+                sub: format!("/{}", self.group.below(sub)),
+            }),
         })
-    }
-
-    fn member(&self, sub: &str) -> Member {
-        Member {
-            unit: self.name.clone(),
-            which: self.which,
-            sub: format!("/{sub}"),
-        }
     }
 
     /// Stops the unit and removes what is left of its cgroup.

@@ -361,6 +361,42 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A variant; `None` for a type that is not a `Value`.
+    pub(crate) fn variant(&mut self) -> Result<Option<Value>> {
+        let signature = self.signature()?;
+        Ok(Some(match signature.as_str() {
+            "b" => Value::Bool(self.u32()? != 0),
+            "t" => Value::U64(self.u64()?),
+            "s" => Value::Str(self.string()?),
+            "ay" => {
+                let size = self.u32()? as usize;
+                Value::Bytes(self.take(size)?.to_vec())
+            }
+            "a(st)" => {
+                let size = self.u32()? as usize;
+                self.align(8)?;
+                let end = self.at.saturating_add(size);
+                let mut list = Vec::new();
+                while self.at < end {
+                    self.align(8)?;
+                    list.push((self.string()?, self.u64()?));
+                }
+                Value::Rates(list)
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        self.align(8)?;
+        let bytes: [u8; 8] = self.take(8)?.try_into()?;
+        Ok(if self.big {
+            u64::from_be_bytes(bytes)
+        } else {
+            u64::from_le_bytes(bytes)
+        })
+    }
+
     /// Also an object path.
     pub(crate) fn string(&mut self) -> Result<String> {
         let size = self.u32()? as usize;

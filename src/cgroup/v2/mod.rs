@@ -69,6 +69,21 @@ impl Unified {
         self.live().map(drop)
     }
 
+    /// The container is to get a part of what somebody else will make.
+    pub(crate) fn plan_division(&mut self) {
+        self.at.delegated = Some(delegate::CHILD.to_owned());
+    }
+
+    /// Makes that part and moves into it the only process there is.
+    pub(crate) fn divide(&mut self, pid: Pid) -> Result<()> {
+        let dir = self.live()?;
+        let child = dir.make_below(delegate::CHILD, &mut Vec::new())?;
+        procs::attach(&child, pid)?;
+        pass_on_all(dir)?;
+        self.delegated = Some(child);
+        Ok(())
+    }
+
     pub(crate) fn at(&self) -> &GroupRecord {
         &self.at
     }
@@ -213,15 +228,28 @@ impl Unified {
         };
         let path = path::sub(&self.visible(), sub)?;
         let root = Dir::mount(&self.at.mount)?;
-        if let (SubPaths::Own, Some(own)) = (sub_paths, &self.delegated)
-            && let Ok(dir) = own.below(delegate::LEAF)
-        {
-            return Ok(Place::by_clone(dir));
+        if let (SubPaths::Own, Some(leaf)) = (sub_paths, self.leaf()) {
+            return Ok(Place::by_clone(leaf));
         }
         let dir = root
             .below(&path)
             .with_context(|| format!("error adding pid to {root}/{path}/cgroup.procs"))?;
         Ok(Place::by_clone(dir))
+    }
+
+    /// The leaf that the init of a container with a cgroup of its own was put into.
+    fn leaf(&self) -> Option<Dir> {
+        self.delegated.as_ref()?.below(delegate::LEAF).ok()
+    }
+
+    /// The same place as that of `for_exec`, below the container's cgroup.
+    pub(crate) fn below(&self, sub_paths: &SubPaths) -> String {
+        let delegated = self.at.delegated.as_deref().unwrap_or_default();
+        match sub_paths {
+            SubPaths::All(sub) => path::join(delegated, &path::clean(sub)),
+            _ if self.leaf().is_some() => path::join(delegated, delegate::LEAF),
+            _ => delegated.to_owned(),
+        }
     }
 
     /// Where init is now: a container that made sub-cgroups and enabled controllers for them has no place for
@@ -396,11 +424,16 @@ fn enable_all(root: &Dir, path: &str) -> Result<()> {
         let dir = root
             .below(ancestor)
             .with_context(|| format!("open cgroup `{root}/{ancestor}`"))?;
-        let passed = words(&dir.read_short("cgroup.subtree_control")?);
-        for controller in words(&dir.read_short("cgroup.controllers")?).difference(&passed) {
-            // In use otherwise: then it is not there for the container.
-            let _ = dir.write("cgroup.subtree_control", &format!("+{controller}"));
-        }
+        pass_on_all(&dir)?;
+    }
+    Ok(())
+}
+
+fn pass_on_all(dir: &Dir) -> Result<()> {
+    let passed = words(&dir.read_short("cgroup.subtree_control")?);
+    for controller in words(&dir.read_short("cgroup.controllers")?).difference(&passed) {
+        // In use otherwise: then it is not there for the container.
+        let _ = dir.write("cgroup.subtree_control", &format!("+{controller}"));
     }
     Ok(())
 }

@@ -161,3 +161,28 @@ fn hostile_bytes() {
         look(&bytes);
     }
 }
+
+#[test]
+fn variants() {
+    for value in [
+        Value::Bool(true),
+        Value::U64(u64::MAX),
+        Value::Str("a b".to_owned()),
+        Value::Bytes(vec![1, 0, 255]),
+        Value::Rates(vec![]),
+        Value::Rates(vec![("/a".to_owned(), 1), ("/bcd".to_owned(), 2)]),
+    ] {
+        let mut out = Writer::default();
+        out.signature(value.signature());
+        out.value(&value);
+        let mut reader = Reader::new(&out.bytes, false);
+        assert_eq!(reader.variant().unwrap(), Some(value));
+        assert_eq!(reader.at, out.bytes.len());
+        for end in 0..out.bytes.len() {
+            assert!(Reader::new(&out.bytes[..end], false).variant().is_err());
+        }
+    }
+    let mut other = Writer::default();
+    other.signature("a{sv}");
+    assert_eq!(Reader::new(&other.bytes, false).variant().unwrap(), None);
+}
