@@ -19,7 +19,7 @@ tests! {
 /// Mounting on what is attached nowhere is of Linux 6.15; older kernels refuse it, which one line says.
 fn supported(cx: &Cx, bundle: &Bundle) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>());
+    let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
     let mut next = || numbers.next().unwrap().unwrap();
     if (next(), next()) >= (6, 15) {
         return true;
