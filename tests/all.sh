@@ -10,7 +10,7 @@ status=0
 grep -q '^cargo test: exit code 0$' "$log" || status=1
 
 # Why something did not run: libtest's ignored tests give their reason, ours print a line.
-grep -E '\.\.\. ignored|^SKIP ' "$log" | sort -u
+grep -E '\.\.\. ignored|^(SKIP|UNSTEADY) ' "$log" | sort -u
 
 awk '
     /^test result:/ { passed += $4; failed += $6; skipped += $8 }

@@ -42,6 +42,7 @@ mod hook_failures;
 mod hooks;
 mod idmap;
 mod inherited_mounts;
+mod killed;
 mod lifecycle;
 mod limits;
 mod masks;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         signals::TESTS,
         freezer::TESTS,
         races::TESTS,
+        killed::TESTS,
         output::TESTS,
         events::TESTS,
         against_runc::TESTS,

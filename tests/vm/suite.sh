@@ -119,7 +119,7 @@ part() {
         failed=1
     fi
     printf '%-17s %4d s   %d passed, %d failed, %d skipped\n' "$1" $((SECONDS - begin)) "$passed" "$failed" "$skipped" >>"$table"
-    grep -E '^(SKIP|FAILED) ' "$out" >>"$remarks" || true
+    grep -E '^(SKIP|FAILED|UNSTEADY) ' "$out" >>"$remarks" || true
     rm -f "$out"
 }
 
