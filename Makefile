@@ -18,7 +18,7 @@ REMAP = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-pa
     --remap-path-prefix=$(shell rustc --print sysroot)/lib/rustlib/src/rust=/rustc
 
 .DEFAULT_GOAL := help
-.PHONY: help build static check test test-root test-unit test-vm conformance-docker demo man install uninstall deb test-deb reproducible deny clean packages target
+.PHONY: help build static check test test-root test-unit test-vm conformance conformance-docker demo man install uninstall deb test-deb reproducible deny clean packages target
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ test-root: static ## tests of the static binary alone
 PARTS ?=
 test-vm: static ## the root tests, docker, containerd and podman in a guest with systemd and cgroup v2 alone; PARTS="docker podman:pause" runs these
 	tests/vm/suite.sh $(PARTS)
+
+RUNTIME ?= $(CURDIR)/$(STATIC)
+conformance: $(if $(filter $(CURDIR)/$(STATIC),$(RUNTIME)),static) ## the OCI runtime-tools suite, compared with what is expected; RUNTIME=/usr/sbin/runc for another
+	conformance/runtime-tools/run.py $(RUNTIME)
 
 conformance-docker: packages static ## every docker command on runc and on rundlet, compared
 	conformance/docker/run.py /usr/sbin/runc $(CURDIR)/$(STATIC)
