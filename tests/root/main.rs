@@ -41,6 +41,7 @@ mod freezer;
 mod hook_failures;
 mod hooks;
 mod idmap;
+mod joined_pid;
 mod killed;
 mod lifecycle;
 mod limits;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         process::TESTS,
         capabilities::TESTS,
         namespaces::TESTS,
+        joined_pid::TESTS,
         user_namespace::TESTS,
         rootless::TESTS,
         rootless_cgroups::TESTS,
