@@ -27,6 +27,7 @@ mod beside_runc;
 mod capabilities;
 mod cgroup_edges;
 mod cgroups;
+mod chaos;
 mod command_line;
 mod conversions;
 mod delegation;
@@ -62,6 +63,7 @@ mod scheduler;
 mod seccomp;
 mod seccomp_notify;
 mod signals;
+mod storms;
 mod sysctl;
 mod systemd;
 mod systemd_units;
@@ -84,6 +86,8 @@ fn main() -> ExitCode {
         freezer::TESTS,
         races::TESTS,
         killed::TESTS,
+        storms::TESTS,
+        chaos::TESTS,
         output::TESTS,
         events::TESTS,
         against_runc::TESTS,
