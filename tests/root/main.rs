@@ -56,6 +56,7 @@ mod netdev;
 mod output;
 mod overlay;
 mod process;
+mod published_holes;
 mod races;
 mod rootless;
 mod rootless_cgroups;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         races::TESTS,
         killed::TESTS,
         storms::TESTS,
+        published_holes::TESTS,
         chaos::TESTS,
         output::TESTS,
         events::TESTS,
