@@ -13,6 +13,8 @@
 //!                         <--  OffsetsSet
 //!    RootReady            -->          only with prestart or createRuntime hooks: mounts are made, root not yet changed
 //!                         <--  HooksDone
+//!    InitPid{pid}         -->          only where a pid namespace is joined: the container stands, the init was born there
+//!                         <--  Placed
 //!    Listener{number}     -->          only with SCMP_ACT_NOTIFY, sent by write(2): the filter is loaded, its notify descriptor
 //!                                      has this number in the sender; the runtime fetches it and hands it to the agent
 //!                         <--  ListenerTaken

@@ -17,7 +17,7 @@ use nix::sys::socket::SockType;
 
 pub(crate) use host::RawTerminal;
 pub(crate) use proxy::{Proxy, Side};
-pub(crate) use pty::{Target, set_up};
+pub(crate) use pty::{Target, set_up, take_over};
 
 use crate::sys::unix;
 

@@ -25,7 +25,7 @@ pub(crate) enum Target {
 }
 
 /// The console step: makes a pty on the container's devpts, gives it `size` (rows, columns) and the owner `uid`, sends its
-/// master over `socket`, and makes it the controlling terminal and stdio of this process.
+/// master over `socket`, and makes it stdio of this process; [`take_over`] comes later.
 ///
 /// The root must already be the container's; the process still has the rights of the container's root.
 pub(crate) fn set_up(
@@ -49,7 +49,10 @@ pub(crate) fn set_up(
         .with_context(|| format!("process.user.uid: give the terminal to {uid}"))?;
     // First sent, then taken over: the last master's closing hangs up on the processes that have it as controlling terminal.
     send_master(socket.as_fd(), &master)?;
-    take_over(&slave)
+    for dup in [dup2_stdin, dup2_stdout, dup2_stderr] {
+        dup(&slave).context("process.terminal: make it stdio")?;
+    }
+    Ok(())
 }
 
 fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
@@ -119,19 +122,16 @@ fn mount_on_console(slave: BorrowedFd<'_>, dev: &Path) -> Result<()> {
     mount::attach(tree.as_fd(), place.as_fd()).context("attach the terminal's mount")
 }
 
-/// Makes `slave` the controlling terminal of this process's session, and its stdio.
-fn take_over(slave: &OwnedFd) -> Result<()> {
+/// Makes the terminal, which is stdio by now, the controlling one of this process's session. By the process that becomes the
+/// program: the end of another leader of the session would hang up on it.
+pub(crate) fn take_over() -> Result<()> {
     match setsid() {
         // EPERM: already the leader of a session, or at least of a group, which the next call tells apart.
         Ok(_) | Err(Errno::EPERM) => {}
         Err(errno) => return Err(errno).context("process.terminal: make a session"),
     }
-    ioctl::set_controlling_terminal(slave.as_fd())
-        .context("process.terminal: make it the controlling terminal")?;
-    for dup in [dup2_stdin, dup2_stdout, dup2_stderr] {
-        dup(slave).context("process.terminal: make it stdio")?;
-    }
-    Ok(())
+    ioctl::set_controlling_terminal(std::io::stdin().as_fd())
+        .context("process.terminal: make it the controlling terminal")
 }
 
 #[cfg(test)]
@@ -217,6 +217,7 @@ mod tests {
             nix::unistd::dup(std::io::stderr()).unwrap(),
         );
         let outcome = set_up(Target::DevConsole, Some((33, 44)), 1234, &there);
+        let outcome = outcome.and_then(|()| take_over());
         let stdio = [0, 1, 2].map(|fd| stat(format!("/proc/self/fd/{fd}").as_str()).unwrap());
         dup2_stdout(&out).unwrap();
         dup2_stderr(&err).unwrap();

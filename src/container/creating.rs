@@ -192,7 +192,7 @@ impl Ready {
         placement::raise_rlimits(pid, &self.plan.process.rlimits)?;
         if stage {
             self.end.send(ToInit::Placed(pid.as_raw()))?;
-            self.adopt_init(pid)?;
+            self.adopt_init()?;
         }
         let (pid, _) = self.init()?;
         if !self.cgroup()?.delegates_late(&self.plan.delegation) {
@@ -226,17 +226,20 @@ impl Ready {
     }
 
     /// The stage has cloned the init as its sibling, so it is this process's child; the stage itself ends.
-    fn adopt_init(&mut self, stage: Pid) -> Result<()> {
+    fn adopt_init(&mut self) -> Result<()> {
         match self.receive()? {
-            FromInit::InitPid(pid) => {
-                let pidfd = pidfd::open(Pid::from_raw(pid))
-                    .with_context(|| format!("open pidfd of init process {pid}"))?;
-                self.creating.init = Some((Pid::from_raw(pid), pidfd));
-                nix::sys::wait::waitpid(stage, None).context("wait for the stage process")?;
-                Ok(())
-            }
+            FromInit::InitPid(pid) => self.adopt(Pid::from_raw(pid)),
             other => bail!("expected the init's pid, got {other:?}"),
         }
+    }
+
+    fn adopt(&mut self, pid: Pid) -> Result<()> {
+        let (stage, _) = self.init()?;
+        let pidfd =
+            pidfd::open(pid).with_context(|| format!("open pidfd of init process {pid}"))?;
+        self.creating.init = Some((pid, pidfd));
+        nix::sys::wait::waitpid(stage, None).context("wait for the stage process")?;
+        Ok(())
     }
 
     /// The next message; a failure or a death becomes the error.
@@ -288,8 +291,12 @@ impl Ready {
                 }
                 FromInit::RootReady => self.run_hooks()?,
                 FromInit::Listener(number) => self.hand_over_listener(number)?,
+                FromInit::InitPid(pid) => {
+                    self.adopt(Pid::from_raw(pid))?;
+                    self.end.send(ToInit::Placed(pid))?;
+                }
                 FromInit::Ready => break,
-                other @ (FromInit::InitPid(_) | FromInit::Failed(_)) => {
+                other @ FromInit::Failed(_) => {
                     bail!("unexpected message {other:?} from init")
                 }
             }

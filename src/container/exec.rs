@@ -74,7 +74,14 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
         Some(console) => Console::Socket(console),
         None => detached_console(process.terminal, socket)?,
     };
-    let tenant = Tenant::enter(context, &live, &process, options, &host, preserved, console)?;
+    let tenant = Tenant::enter(context, &live, &process, options, &host, preserved, console)
+        .map_err(|error| {
+            // Whatever could not be done, this is why.
+            if super::status::is_alive(live.init) {
+                return error;
+            }
+            error.context(format!("container not running: `{id}` has just stopped"))
+        })?;
     if let Some(foreground) = foreground.as_mut() {
         foreground.attach()?;
     }

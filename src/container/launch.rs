@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sched::{CloneFlags, setns};
+use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use nix::unistd::mkfifoat;
@@ -20,7 +20,7 @@ use super::{placement, status};
 use crate::cgroup::detect::Layout;
 use crate::cgroup::{Cgroup, Denied, Driver};
 use crate::fs::atomic;
-use crate::init::{self, Child, ContainerPart, Groups};
+use crate::init::{self, Child, ContainerPart, Groups, PidNamespace};
 use crate::plan::host::{Host, in_initial_user_namespace};
 use crate::plan::namespaces::Kind;
 use crate::plan::rootfs::MountNamespace;
@@ -120,9 +120,7 @@ impl<'a> Launch<'a> {
         let cgroup = creating.make_cgroup(&self.plan.resources, &self.plan.delegation)?;
         placement::make_overlay_directories(&self.plan.rootfs)?;
         let namespaces = &self.plan.namespaces;
-        // A process goes back to its own pid namespace only with rights over it, which root of a user namespace has not.
-        let stage = namespaces.needs_stage()
-            || (namespaces.joins(Kind::Pid) && !in_initial_user_namespace());
+        let stage = namespaces.needs_stage();
         let mut late = CloneFlags::empty();
         if !stage && cgroup.clone_into_fd().is_none() {
             late |= CloneFlags::CLONE_NEWCGROUP;
@@ -144,17 +142,22 @@ impl<'a> Launch<'a> {
             .iter()
             .find(|(place, _)| namespaces.join[*place].kind == Kind::User)
             .map(|(_, fd)| fd.as_fd());
-        let sources = if self.host.is_unprivileged() {
+        let mut sources = if self.host.is_unprivileged() {
             Sources::default()
         } else {
             Sources::open(&self.plan.rootfs, joined_user)?
         };
+        if let PidNamespace::ToJoin(namespace) = &pid_namespace {
+            let copy = namespace.try_clone();
+            sources.show_processes_of(copy.context("duplicate the pid namespace")?);
+        }
         let part = ContainerPart {
             plan: &self.plan,
             sources,
             cgroup: cgroup.mount_info(),
             joins,
             late,
+            pid_namespace,
             gate,
             host_pid: 0,
             root: None,
@@ -163,7 +166,7 @@ impl<'a> Launch<'a> {
             flags,
             cgroup: cgroup.clone_into_fd(),
         };
-        let (end, pid, pidfd) = self.clone_init(&request, part, stage, pid_namespace, console)?;
+        let (end, pid, pidfd) = self.clone_init(&request, part, stage, console)?;
         creating.init = Some((pid, pidfd));
         let Launch {
             host,
@@ -279,14 +282,10 @@ impl<'a> Launch<'a> {
         request: &CloneRequest<'_>,
         part: ContainerPart<'_>,
         stage: bool,
-        pid_namespace: Option<OwnedFd>,
         console: Console,
     ) -> Result<(RuntimeEnd, Pid, OwnedFd)> {
         let (end, init_end) = proto::pair()?;
         placement::hide_from_container(&self.host)?;
-        let own_pid_namespace = pid_namespace
-            .map(|fd| enter_pid_namespace(&fd))
-            .transpose()?;
         let cloned = clone3(request).with_context(|| placement::clone_hint(request.flags))?;
         let Cloned::Parent { pid, pidfd } = cloned else {
             drop(end);
@@ -318,10 +317,6 @@ impl<'a> Launch<'a> {
         };
         // The child has its own copies; what waits for end of file must not find one here.
         drop((init_end, part, console));
-        if let Some(own) = own_pid_namespace {
-            setns(own, CloneFlags::CLONE_NEWPID)
-                .context("return to the runtime's own pid namespace")?;
-        }
         Ok((end, pid, pidfd))
     }
 }
@@ -336,14 +331,6 @@ fn plan_options(options: &CreateOptions) -> plan::Options {
         no_pivot: options.no_pivot,
         new_keyring: !options.no_new_keyring,
     }
-}
-
-/// Children of this process are born in the joined namespace until it is restored; the process itself stays where it is.
-fn enter_pid_namespace(fd: &OwnedFd) -> Result<std::fs::File> {
-    let own =
-        std::fs::File::open("/proc/self/ns/pid").context("open the runtime's own pid namespace")?;
-    setns(fd, CloneFlags::CLONE_NEWPID).context("linux.namespaces: join pid namespace")?;
-    Ok(own)
 }
 
 /// Opened for reading and writing, so that the init neither blocks on opening nor ever reads an end of file.

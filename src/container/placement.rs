@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use super::Live;
 use crate::fs::procfs;
+use crate::init::PidNamespace;
 use crate::plan::host::Host;
 use crate::plan::namespaces::{Kind, Namespaces, offsets_text};
 use crate::plan::process::Rlimit;
@@ -87,16 +88,19 @@ pub(super) fn namespace_of(pid: Pid, name: &str) -> Result<OwnedFd> {
     open(path.as_str(), flags, Mode::empty()).with_context(|| format!("open `{path}`"))
 }
 
-/// Separates a pid namespace to be joined, which the init must be born in, from what it joins by itself. A stage joins all.
+/// Separates a pid namespace to be joined, which the init enters by its birth, from what it joins by itself. A stage joins all.
 pub(super) fn split_pid(
     namespaces: &Namespaces,
     joins: Vec<(usize, OwnedFd)>,
     stage: bool,
-) -> (Option<OwnedFd>, Vec<(usize, OwnedFd)>) {
+) -> (PidNamespace, Vec<(usize, OwnedFd)>) {
     let (mut pid, others): (Vec<_>, Vec<_>) = joins
         .into_iter()
         .partition(|(place, _)| !stage && namespaces.join[*place].kind == Kind::Pid);
-    (pid.pop().map(|(_, fd)| fd), others)
+    let pid = pid
+        .pop()
+        .map_or(PidNamespace::Entered, |(_, fd)| PidNamespace::ToJoin(fd));
+    (pid, others)
 }
 
 /// Non-dumpable before anything of the container can see a process of ours (E2). The process cloned next inherits it, and its

@@ -75,11 +75,22 @@ pub(crate) struct ContainerPart<'a> {
     pub(crate) joins: Vec<(usize, OwnedFd)>,
     /// New namespaces that were not part of the clone.
     pub(crate) late: CloneFlags,
+    pub(crate) pid_namespace: PidNamespace,
     /// exec.fifo, held open for reading and writing; none with `run`, whose `Committed` means go.
     pub(crate) gate: Option<OwnedFd>,
     /// This process's pid in the runtime's pid namespace, for the state that hooks are given.
     pub(crate) host_pid: i32,
     pub(crate) root: Option<Root>,
+}
+
+/// How far the init is on its way into its pid namespace.
+pub(crate) enum PidNamespace {
+    /// It was born where it belongs.
+    Entered,
+    /// One of others, which it must not be seen in before it has the container's root (X3).
+    ToJoin(OwnedFd),
+    /// This process's children are born there.
+    ForChildren,
 }
 
 impl<'a> Child<'a> {
@@ -180,6 +191,13 @@ pub(super) fn console(child: &mut Child<'_>) -> Result<()> {
     };
     let user = &child.process.user;
     console::set_up(target, child.process.console_size, user.uid, &socket)
+}
+
+pub(super) fn controlling_terminal(child: &mut Child<'_>) -> Result<()> {
+    if child.process.terminal {
+        console::take_over()?;
+    }
+    Ok(())
 }
 
 /// F3: nothing of the host stays open in the container but what the last steps need.

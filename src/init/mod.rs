@@ -5,6 +5,7 @@
 //! decides.
 
 mod attributes;
+mod birth;
 mod child;
 mod handoff;
 mod identity;
@@ -15,7 +16,7 @@ mod tenant;
 
 use anyhow::Result;
 
-pub(crate) use child::{Child, ContainerPart, Groups};
+pub(crate) use child::{Child, ContainerPart, Groups, PidNamespace};
 pub(crate) use stage::{enter_container, enter_running, enter_staged};
 
 use crate::error;
@@ -60,7 +61,12 @@ pub(crate) const STEPS: &[Step] = &[
     step("sysctl", attributes::sysctl),
     // Last of the mounts: nothing may be mounted over a mask (CVE-2015-3630).
     step("read-only and masked paths", child::finish_root),
+    step("pid namespace", birth::join),
     step("descriptors", child::close_host_descriptors),
+    // From here on neighbours in a pid namespace that is joined can see it: it has the container's root and no descriptor of
+    // the host (X3). What a fork does not inherit comes later.
+    step("birth", birth::be_born),
+    step("controlling terminal", child::controlling_terminal),
     step("security labels", labels::apply),
     // With all rights and before a filter may refuse the calls (N2).
     step("scheduler", attributes::scheduler),
@@ -139,6 +145,14 @@ mod tests {
             ("rootfs", "pivot"),
             ("createContainer hooks", "pivot"),
             ("pivot", "console"),
+            ("pivot", "pid namespace"),
+            ("pid namespace", "descriptors"),
+            ("read-only and masked paths", "birth"),
+            ("descriptors", "birth"),
+            ("birth", "controlling terminal"),
+            ("birth", "scheduler"),
+            ("birth", "seccomp"),
+            ("birth", "start"),
             ("sysctl", "read-only and masked paths"),
             ("pivot", "descriptors"),
             ("descriptors", "working directory"),

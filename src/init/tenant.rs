@@ -10,6 +10,7 @@ pub(super) const TENANT_STEPS: &[Step] = &[
     step("user namespace root", namespaces::become_root),
     step("groups", namespaces::drop_groups),
     step("console", child::console),
+    step("controlling terminal", child::controlling_terminal),
     step("security labels", labels::apply),
     step("scheduler", attributes::scheduler),
     step("I/O priority", attributes::io_priority),

@@ -13,6 +13,7 @@ mod cgroup;
 mod copy_up;
 mod devices;
 mod idmap;
+mod joined_proc;
 mod mask;
 mod mount;
 mod overlay;

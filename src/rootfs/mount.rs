@@ -12,7 +12,7 @@ use nix::sys::stat::{SFlag, fstat};
 
 use super::pivot::propagate;
 use super::sources::Sources;
-use super::{DIR_MODE, FILE_MODE, cgroup, copy_up, overlay};
+use super::{DIR_MODE, FILE_MODE, cgroup, copy_up, joined_proc, overlay};
 use crate::fs::inroot::{self, Links};
 use crate::fs::procfs;
 use crate::plan::host::in_initial_user_namespace;
@@ -54,7 +54,7 @@ pub(super) fn carry_out(
         }
         MountKind::Remount => remount(op, plan, root).map(|()| None),
         MountKind::Cgroup => cgroup::mount(op, plan, root, cgroups).map(|()| None),
-        MountKind::Fs(fs) => file_system(op, fs, plan, root),
+        MountKind::Fs(fs) => file_system(op, fs, plan, root, sources.pid_namespace()),
     }
 }
 
@@ -212,11 +212,16 @@ fn file_system(
     fs: &FsMount,
     plan: &RootfsPlan,
     root: BorrowedFd<'_>,
+    pid_namespace: Option<BorrowedFd<'_>>,
 ) -> Result<Option<OwnedFd>> {
     if let Special::Tmpfs { copy_up } = fs.special {
         return tmpfs(op, fs, copy_up, root);
     }
-    let tree = match make(fs, op.top.set) {
+    let made = match pid_namespace.filter(|_| fs.special == Special::Proc) {
+        Some(namespace) => joined_proc::make(fs, op.top.set, namespace),
+        None => make(fs, op.top.set),
+    };
+    let tree = match made {
         Ok(tree) => tree,
         Err(error) => instead(op, fs, plan.namespaces, error)?,
     };
@@ -285,25 +290,31 @@ fn tmpfs(
 
 /// A new file system as a detached mount with these attributes.
 pub(super) fn make(fs: &FsMount, attrs: u64) -> Result<OwnedFd> {
-    let context =
-        FsContext::open(&fs.fstype).with_context(|| format!("file system type `{}`", fs.fstype))?;
+    configure(&open(fs)?, fs, attrs)
+}
+
+pub(super) fn open(fs: &FsMount) -> Result<FsContext> {
+    FsContext::open(&fs.fstype).with_context(|| format!("file system type `{}`", fs.fstype))
+}
+
+pub(super) fn configure(context: &FsContext, fs: &FsMount, attrs: u64) -> Result<OwnedFd> {
     if let Some(source) = &fs.source {
-        set(&context, "source", Some(source))?;
+        set(context, "source", Some(source))?;
     }
     for (key, value) in &fs.data {
         let value = value.as_ref().map(OsStr::new);
         match value {
             Some(value) if fs.fstype == "overlay" && overlay::is_layer_option(key) => {
-                overlay::set_layer_option(&context, key, value)?;
+                overlay::set_layer_option(context, key, value)?;
             }
-            _ => set(&context, key, value)?,
+            _ => set(context, key, value)?,
         }
     }
     // As mount(2) does: the superblock, too. Not for others, which are still to be filled.
     if fs.special == Special::Sysfs && attrs & libc::MOUNT_ATTR_RDONLY != 0 {
-        set(&context, "ro", None)?;
+        set(context, "ro", None)?;
     }
-    created(&context, attrs)
+    created(context, attrs)
 }
 
 /// Creates the configured file system and mounts it, detached.

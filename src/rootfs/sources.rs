@@ -35,6 +35,8 @@ pub(crate) struct Sources {
     /// Received and not yet used.
     pending: VecDeque<OwnedFd>,
     null: Option<OwnedFd>,
+    /// Whose processes a proc shows, where those are not the maker's own.
+    pid_namespace: Option<OwnedFd>,
 }
 
 impl Sources {
@@ -71,7 +73,16 @@ impl Sources {
             queue: sender.finish()?,
             pending: VecDeque::new(),
             null,
+            pid_namespace: None,
         })
+    }
+
+    pub(crate) fn show_processes_of(&mut self, namespace: OwnedFd) {
+        self.pid_namespace = Some(namespace);
+    }
+
+    pub(super) fn pid_namespace(&self) -> Option<BorrowedFd<'_>> {
+        self.pid_namespace.as_ref().map(AsFd::as_fd)
     }
 
     /// The next mount of the plan's order, from the parent or, where that had nothing to open, by `open`.

@@ -27,6 +27,7 @@ mod beside_runc;
 mod capabilities;
 mod cgroup_edges;
 mod cgroups;
+mod chaos;
 mod command_line;
 mod conversions;
 mod delegation;
@@ -42,6 +43,7 @@ mod hook_failures;
 mod hooks;
 mod idmap;
 mod inherited_mounts;
+mod joined_pid;
 mod killed;
 mod lifecycle;
 mod limits;
@@ -55,6 +57,7 @@ mod netdev;
 mod output;
 mod overlay;
 mod process;
+mod published_holes;
 mod races;
 mod rootless;
 mod rootless_cgroups;
@@ -62,6 +65,7 @@ mod scheduler;
 mod seccomp;
 mod seccomp_notify;
 mod signals;
+mod storms;
 mod sysctl;
 mod systemd;
 mod systemd_delegation;
@@ -86,6 +90,9 @@ fn main() -> ExitCode {
         freezer::TESTS,
         races::TESTS,
         killed::TESTS,
+        storms::TESTS,
+        published_holes::TESTS,
+        chaos::TESTS,
         output::TESTS,
         events::TESTS,
         against_runc::TESTS,
@@ -96,6 +103,7 @@ fn main() -> ExitCode {
         process::TESTS,
         capabilities::TESTS,
         namespaces::TESTS,
+        joined_pid::TESTS,
         user_namespace::TESTS,
         rootless::TESTS,
         rootless_cgroups::TESTS,

@@ -34,7 +34,10 @@ fn with_terminal(cx: &Cx, script: &str) -> Bundle {
 }
 
 /// create with a console socket, start, and the master.
-fn started<'a>(cx: &'a Cx, bundle: &Bundle) -> (crate::support::Container<'a>, Terminal) {
+pub(crate) fn started<'a>(
+    cx: &'a Cx,
+    bundle: &Bundle,
+) -> (crate::support::Container<'a>, Terminal) {
     bundle.write();
     let socket = cx.console_socket();
     let path = bundle.path.to_str().unwrap();
