@@ -30,6 +30,15 @@ pub(crate) fn delete(context: &Context, options: &DeleteOptions) -> Result<()> {
         Err(error) if options.force && error.is::<NotExist>() => return Ok(()),
         other => other?,
     };
+    // From here on nobody else removes it and makes another one under its id, which would be the one that is killed below.
+    let _lock = slot.lock()?;
+    if !slot.is_current()? {
+        return if options.force {
+            Ok(())
+        } else {
+            Err(NotExist(id.to_owned()).into())
+        };
+    }
     let container = match slot.read() {
         // Nothing but the directory was made (Z2), another delete is just done with the rest, or it was destroyed by other
         // hands (Z4).
@@ -153,6 +162,10 @@ impl Stopped {
     /// Removes everything of the container. Repeatable: each step treats what is gone as done.
     pub(crate) fn destroy(self) -> Result<()> {
         let Container { slot, record, .. } = self.0;
+        let lock = slot.lock()?;
+        if !slot.is_current()? {
+            return Ok(());
+        }
         // Whoever is left is killed: without a pid namespace of its own the init's death ends nobody else.
         Cgroup::open(&record.cgroup)?
             .remove(REMOVE_DEADLINE)
@@ -166,6 +179,7 @@ impl Stopped {
             rdt::Group::open(group).remove()?;
         }
         slot.remove()?;
+        drop(lock);
         run_poststop(&record);
         Ok(())
     }

@@ -6,11 +6,12 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fstat, lstat, mkdirat};
 
 use super::options::Context;
 use super::record::Record;
@@ -22,6 +23,10 @@ use crate::fs::atomic;
 pub(crate) const GATE: &str = "exec.fifo";
 /// Name of the compiled seccomp filter.
 pub(crate) const FILTER: &str = "seccomp";
+
+/// Longer than a delete may take with an init that does not die and a cgroup that stays busy.
+const LOCK_DEADLINE: Duration = Duration::from_secs(30);
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// Name of the record of the cgroup alone.
 const CGROUP: &str = "cgroup.json";
@@ -178,15 +183,46 @@ impl Slot {
         })
     }
 
-    /// Held by who reads the record to write it again, until the value is dropped.
+    /// Held by who reads the record to write it again, and by who removes the container, until the value is dropped. Taken
+    /// twice by the same `Slot` it is still one lock.
     pub(crate) fn lock(&self) -> Result<Flock<OwnedFd>> {
-        let dir = self
+        let mut dir = self
             .dir
             .try_clone()
             .context("duplicate the state directory's descriptor")?;
-        Flock::lock(dir, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| errno)
-            .with_context(|| format!("lock `{}`", self.path.display()))
+        let end = Instant::now() + LOCK_DEADLINE;
+        loop {
+            dir = match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((dir, Errno::EAGAIN)) if Instant::now() < end => dir,
+                Err((_, errno)) => {
+                    let hint = match errno {
+                        Errno::EAGAIN => {
+                            " (another runtime is changing the container and does not come to an end)"
+                        }
+                        _ => "",
+                    };
+                    return Err(errno)
+                        .with_context(|| format!("lock `{}`{hint}", self.path.display()));
+                }
+            };
+            std::thread::sleep(LOCK_PAUSE);
+        }
+    }
+
+    /// Whether the directory still stands at its name. Under the lock this stays so; without it the container may be gone,
+    /// and even another one may have its id.
+    pub(crate) fn is_current(&self) -> Result<bool> {
+        let look = || {
+            let own = fstat(&self.dir)?;
+            match lstat(&self.path) {
+                Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(false),
+                named => {
+                    named.map(|named| (named.st_dev, named.st_ino) == (own.st_dev, own.st_ino))
+                }
+            }
+        };
+        look().with_context(|| format!("look at `{}`", self.path.display()))
     }
 
     pub(crate) fn read(&self) -> Result<Record> {
@@ -236,8 +272,12 @@ impl Slot {
     }
 
     /// Removes the directory and all in it; links in it are not followed (S2). Last of every removal, so that what failed
-    /// before can be repeated. One that is gone already is no error.
+    /// before can be repeated. One that is gone already is no error, and what others made under its name stays.
     pub(crate) fn remove(&self) -> Result<()> {
+        let _lock = self.lock()?;
+        if !self.is_current()? {
+            return Ok(());
+        }
         match std::fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             other => other.with_context(|| format!("remove `{}`", self.path.display())),
@@ -278,6 +318,10 @@ mod tests {
         assert_eq!(store.ids().unwrap(), ["one"]);
         slot.remove().unwrap();
         slot.remove().unwrap();
+        let again = store.reserve("one").unwrap();
+        slot.remove().unwrap();
+        assert_eq!(store.ids().unwrap(), ["one"]);
+        again.remove().unwrap();
         assert!(store.slot("one").err().unwrap().is::<NotExist>());
     }
 }

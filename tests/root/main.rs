@@ -41,6 +41,8 @@ mod freezer;
 mod hook_failures;
 mod hooks;
 mod idmap;
+mod inherited_mounts;
+mod killed;
 mod lifecycle;
 mod limits;
 mod masks;
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
         signals::TESTS,
         freezer::TESTS,
         races::TESTS,
+        killed::TESTS,
         output::TESTS,
         events::TESTS,
         against_runc::TESTS,
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         mounts::TESTS,
         mount_points::TESTS,
         idmap::TESTS,
+        inherited_mounts::TESTS,
         devices::TESTS,
         masks::TESTS,
         sysctl::TESTS,

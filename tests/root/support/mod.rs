@@ -10,6 +10,7 @@ pub(crate) mod bundle;
 pub(crate) mod leak;
 mod runner;
 pub(crate) mod runtime;
+pub(crate) mod steps;
 pub(crate) mod tty;
 pub(crate) mod user;
 

@@ -1,0 +1,197 @@
+//! The runtime under test, stopped before any system call of its that changes something: to be killed there, or to be left
+//! standing while others go on. By ptrace(2), so the runtime needs no switch for it; only the runtime itself is traced, never
+//! what it clones.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+
+use super::runtime::Running;
+use super::{Cx, Output};
+
+/// A runtime that stands before a step.
+pub(crate) struct Standing {
+    running: Running,
+    pid: Pid,
+}
+
+pub(crate) enum Reached {
+    Step(Standing),
+    /// It had only so many steps.
+    End(usize, Output),
+}
+
+/// struct ptrace_syscall_info (ptrace(2)) as of a stop on entry, with room for the longer kinds.
+#[repr(C)]
+#[derive(Default)]
+struct CallInfo {
+    op: u8,
+    pad: [u8; 3],
+    arch: u32,
+    instruction: u64,
+    stack: u64,
+    number: u64,
+    args: [u64; 6],
+    more: [u64; 4],
+}
+
+const GET_SYSCALL_INFO: u32 = 0x420e;
+const ENTRY: u8 = 1;
+
+impl Cx {
+    /// Runs the runtime up to its step `step`, counted from 0.
+    pub(crate) fn run_to(&self, args: &[&str], step: usize) -> Reached {
+        let mut command = self.command(args);
+        trace(&mut command);
+        let running = self.spawn(command);
+        let pid = Pid::from_raw(i32::try_from(running.child.id()).unwrap());
+        assert_eq!(
+            waitpid(pid, None),
+            Ok(WaitStatus::Stopped(pid, Signal::SIGTRAP))
+        );
+        let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
+        request(
+            libc::PTRACE_SETOPTIONS,
+            pid,
+            usize::try_from(options).unwrap(),
+        );
+        let mut steps = 0;
+        let mut signal = 0;
+        loop {
+            request(libc::PTRACE_SYSCALL, pid, signal);
+            signal = 0;
+            let ended = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
+            match waitid(Id::Pid(pid), ended).unwrap() {
+                WaitStatus::Exited(..) | WaitStatus::Signaled(..) => {
+                    return Reached::End(steps, running.wait());
+                }
+                _ => {}
+            }
+            match waitpid(pid, None).unwrap() {
+                WaitStatus::PtraceSyscall(_) if changes_something(self, pid) => {
+                    if steps == step {
+                        return Reached::Step(Standing { running, pid });
+                    }
+                    steps += 1;
+                }
+                WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
+                WaitStatus::Stopped(_, other) => signal = other as usize,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Standing {
+    /// The step is not done.
+    pub(crate) fn kill(self) -> Output {
+        kill(self.pid, Signal::SIGKILL).unwrap();
+        self.running.wait()
+    }
+
+    /// The step is done, and all that come after it. What was killed meanwhile has ended.
+    pub(crate) fn go_on(self) -> Output {
+        // SAFETY: PTRACE_DETACH takes numbers. ESRCH: it was killed.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.pid.as_raw(), 0, 0) };
+        self.running.wait()
+    }
+}
+
+fn trace(command: &mut Command) {
+    // SAFETY: between fork and exec `trace_me` makes one system call and nothing else.
+    unsafe { command.pre_exec(trace_me) };
+}
+
+fn trace_me() -> std::io::Result<()> {
+    // SAFETY: the request takes no argument.
+    match unsafe { libc::ptrace(libc::PTRACE_TRACEME) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+fn request(what: libc::c_uint, pid: Pid, data: usize) {
+    // SAFETY: the requests made here take a number as data and no address.
+    let ret = unsafe { libc::ptrace(what, pid.as_raw(), 0, data) };
+    assert_eq!(ret, 0, "ptrace: {}", std::io::Error::last_os_error());
+}
+
+/// Whether the call it stands before matters to anybody but the process itself: one that only reads or asks does not.
+fn changes_something(cx: &Cx, pid: Pid) -> bool {
+    let mut info = CallInfo::default();
+    let size = size_of::<CallInfo>();
+    // SAFETY: `info` is `size` bytes that the kernel may write.
+    let ret = unsafe { libc::ptrace(GET_SYSCALL_INFO, pid.as_raw(), size, &raw mut info) };
+    if ret <= 0 {
+        cx.skip("this kernel does not tell the system call of a traced process");
+    }
+    let number = libc::c_long::try_from(info.number).unwrap_or(-1);
+    let creates = |flags: u64| flags & u64::try_from(libc::O_CREAT).unwrap() != 0;
+    info.op == ENTRY
+        && !PASSIVE.contains(&number)
+        && (number != libc::SYS_openat || creates(info.args[2]))
+}
+
+const PASSIVE: &[libc::c_long] = &[
+    libc::SYS_read,
+    libc::SYS_pread64,
+    libc::SYS_lseek,
+    libc::SYS_close,
+    libc::SYS_close_range,
+    libc::SYS_openat2,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_statfs,
+    libc::SYS_fstatfs,
+    libc::SYS_readlinkat,
+    libc::SYS_faccessat,
+    libc::SYS_getdents64,
+    libc::SYS_getcwd,
+    libc::SYS_fcntl,
+    libc::SYS_ioctl,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_ppoll,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_getgroups,
+    libc::SYS_capget,
+    libc::SYS_uname,
+    libc::SYS_sysinfo,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_prlimit64,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_sigaltstack,
+    libc::SYS_set_tid_address,
+    libc::SYS_set_robust_list,
+    libc::SYS_prctl,
+    libc::SYS_socketpair,
+    libc::SYS_pidfd_open,
+    libc::SYS_rseq,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_access,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_arch_prctl,
+];
