@@ -33,10 +33,10 @@ static: target ## the static binary that is shipped: target/ARCH-unknown-linux-m
 	RUSTFLAGS="$(strip $(REMAP)) $(RUSTFLAGS)" $(CARGO) build --locked --release --target $(TARGET)
 	@ldd $(STATIC) 2>&1 | grep -qE 'statically linked|not a dynamic executable' || { echo "$(STATIC) is not static" >&2; exit 1; }
 
-check: ## format, lints, layers: everything that needs no root
+check: ## format, lints, layers, README: everything that needs no root
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) test --test layers
+	$(CARGO) test --test layers --test style --test readme
 
 packages: # what tests and demo need beside the Rust toolchain; nothing is done where all is there
 	@tests/packages.sh

@@ -158,6 +158,8 @@ def main():
     control(tree, package, version, architecture)
     for path in [tree, *tree.rglob("*")]:
         os.utime(path, (EPOCH, EPOCH))
+    for old in out.glob("rundlet_*.deb"):
+        old.unlink()
     deb = out / f"rundlet_{version}_{architecture}.deb"
     subprocess.run(["dpkg-deb", "--root-owner-group", "-Zxz", "--threads-max=1", "--build", tree, deb], check=True)
     shutil.rmtree(tree)
