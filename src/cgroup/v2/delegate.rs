@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::unistd::{Pid, Uid, fchownat};
 
-use super::words;
+use super::controllers::words;
 use crate::cgroup::dir::Dir;
 use crate::cgroup::procs;
 

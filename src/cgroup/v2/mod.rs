@@ -1,12 +1,12 @@
 //! A container's cgroup on a pure cgroup v2 host: made before the clone, so that clone3 can put the child straight
 //! into it; limits and the device program are set while the child works.
+mod controllers;
 pub(crate) mod convert;
 mod delegate;
 pub(crate) mod freeze;
 pub(crate) mod resources;
 mod stats;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -26,6 +26,7 @@ use super::write::write_all;
 use super::{Place, procs};
 use crate::plan::delegation::{Delegation, Payload};
 use crate::plan::resources::{Memory, Resources};
+use controllers::{enable, enable_all, pass_on_all};
 
 #[derive(Debug)]
 pub(crate) struct Unified {
@@ -371,75 +372,6 @@ fn check_type(root: &Dir, dir: &Dir, path: &str, needed: &[(String, String)]) ->
         }
     }
     Ok(Type::Threaded)
-}
-
-/// Makes the needed controllers available in the container's cgroup: each ancestor must pass them on.
-fn enable(root: &Dir, path: &str, needed: &[(String, String)]) -> Result<()> {
-    if needed.is_empty() {
-        return Ok(());
-    }
-    let (parent, _) = path::split(path);
-    let parent_dir = root
-        .below(parent)
-        .with_context(|| format!("open cgroup `{root}/{parent}`"))?;
-    let passed = words(&parent_dir.read_short("cgroup.subtree_control")?);
-    if needed
-        .iter()
-        .all(|(controller, _)| passed.contains(controller))
-    {
-        return Ok(());
-    }
-    let available = words(&root.read_short("cgroup.controllers")?);
-    if let Some((controller, field)) = needed.iter().find(|(c, _)| !available.contains(c)) {
-        bail!(
-            "{field}: the {controller} controller is not available in cgroup v2 on this host \
-             (`{root}/cgroup.controllers` does not list it: disabled, or in use by cgroup v1)"
-        );
-    }
-    for ancestor in std::iter::once("").chain(path::ancestors(path)) {
-        let dir = root
-            .below(ancestor)
-            .with_context(|| format!("open cgroup `{root}/{ancestor}`"))?;
-        let passed = words(&dir.read_short("cgroup.subtree_control")?);
-        for (controller, field) in needed.iter().filter(|(c, _)| !passed.contains(c)) {
-            let reason = |errno| match errno {
-                Errno::EBUSY => " (it has processes of its own)",
-                Errno::ENOENT => " (its own parent does not pass it on)",
-                _ => "",
-            };
-            dir.write("cgroup.subtree_control", &format!("+{controller}")).map_err(|errno| {
-                let hint = reason(errno);
-                anyhow::anyhow!(errno).context(format!(
-                    "{field}: enable the {controller} controller in `{dir}/cgroup.subtree_control`{hint}"
-                ))
-            })?;
-        }
-    }
-    Ok(())
-}
-
-/// Passes every controller on that can be passed on: what one has no use for, the container may.
-fn enable_all(root: &Dir, path: &str) -> Result<()> {
-    for ancestor in std::iter::once("").chain(path::ancestors(path)) {
-        let dir = root
-            .below(ancestor)
-            .with_context(|| format!("open cgroup `{root}/{ancestor}`"))?;
-        pass_on_all(&dir)?;
-    }
-    Ok(())
-}
-
-fn pass_on_all(dir: &Dir) -> Result<()> {
-    let passed = words(&dir.read_short("cgroup.subtree_control")?);
-    for controller in words(&dir.read_short("cgroup.controllers")?).difference(&passed) {
-        // In use otherwise: then it is not there for the container.
-        let _ = dir.write("cgroup.subtree_control", &format!("+{controller}"));
-    }
-    Ok(())
-}
-
-fn words(text: &str) -> BTreeSet<String> {
-    text.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
 /// memory.max below what is in use would start the OOM killer instead of failing; who asks to be told, is.
