@@ -11,9 +11,14 @@ FISH_COMPLETIONS = $(PREFIX)/share/fish/vendor_completions.d
 STATIC  = target/$(TARGET)/release/rundlet
 # The commit that `rundlet --version` prints.
 export RUNDLET_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+# The time in packages: the commit's, so that the same commit gives the same bytes.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+# No path of the machine that builds gets into the binary: crates, this directory, the standard library's sources.
+REMAP = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/rundlet \
+    --remap-path-prefix=$(shell rustc --print sysroot)/lib/rustlib/src/rust=/rustc
 
 .DEFAULT_GOAL := help
-.PHONY: help build static check test test-root test-unit test-vm conformance-docker demo man install uninstall clean packages target
+.PHONY: help build static check test test-root test-unit test-vm conformance-docker demo man install uninstall deb test-deb reproducible deny clean packages target
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +30,7 @@ target: # the musl standard library, of which no Debian package exists
 	@[ -d "$$(rustc --print target-libdir --target $(TARGET))" ] || rustup target add $(TARGET)
 
 static: target ## the static binary that is shipped: target/ARCH-unknown-linux-musl/release/rundlet
-	$(CARGO) build --release --target $(TARGET)
+	RUSTFLAGS="$(strip $(REMAP)) $(RUSTFLAGS)" $(CARGO) build --locked --release --target $(TARGET)
 	@ldd $(STATIC) 2>&1 | grep -qE 'statically linked|not a dynamic executable' || { echo "$(STATIC) is not static" >&2; exit 1; }
 
 check: ## format, lints, layers: everything that needs no root
@@ -69,6 +74,18 @@ install: static ## the static binary, man pages and completions below $(DESTDIR)
 uninstall: ## take them away again
 	rm -f $(DESTDIR)$(PREFIX)/bin/rundlet $(addprefix $(DESTDIR)$(MANDIR)/,$(notdir $(wildcard man/*.8)))
 	rm -f $(DESTDIR)$(BASH_COMPLETIONS)/rundlet $(DESTDIR)$(ZSH_COMPLETIONS)/_rundlet $(DESTDIR)$(FISH_COMPLETIONS)/rundlet.fish
+
+deb: static ## a Debian package of it: target/debian/rundlet_VERSION_ARCH.deb
+	.packaging/deb.py $(TARGET) target/debian
+
+test-deb: ## install, use and purge that package in a clean Debian (root; fetches it from DEBIAN_MIRROR)
+	.packaging/test-deb.sh target/debian/*.deb
+
+reproducible: ## prove that two builds, in two directories and homes, give the same binary and package (two release builds)
+	.packaging/reproducible.sh $(TARGET)
+
+deny: ## licences, sources and duplicates of the crates, by cargo-deny (`cargo install --locked cargo-deny`)
+	$(CARGO) deny --offline --locked --config .cargo/deny.toml check licenses bans sources
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -190,6 +190,7 @@ impl Tenant {
             .pidfd()
             .try_clone_to_owned()
             .context("duplicate the init's pidfd")?;
+        let root = placement::root_of_init(live)?;
         let affinity = &process.cpu_affinity;
         if !affinity.initial.is_empty() {
             // Inherited by the clone, which on cgroup v2 is born in the container's cgroup.
@@ -241,7 +242,7 @@ impl Tenant {
                 program: None,
                 cwd_pending: false,
             };
-            init::enter_running(child, init, namespaces)
+            init::enter_running(child, init, namespaces, root)
         };
         drop((tenant_end, console));
         let mut tenant = Tenant {

@@ -23,6 +23,7 @@ use crate::fs::atomic;
 use crate::init::{self, Child, ContainerPart, Groups, PidNamespace};
 use crate::plan::host::{Host, in_initial_user_namespace};
 use crate::plan::namespaces::Kind;
+use crate::plan::rootfs::MountNamespace;
 use crate::plan::{self, Plan};
 use crate::proto::{self, RuntimeEnd};
 use crate::rootfs::Sources;
@@ -224,6 +225,7 @@ impl<'a> Launch<'a> {
             // What was only planned is never killed: another container may be in it.
             cgroup: cgroup.to_record(),
             namespaces: plan.namespaces.own(),
+            chrooted: plan.rootfs.namespaces.mount != MountNamespace::New,
             process: plan.process.clone(),
             has_filter: self.filter.is_some(),
             listener: plan

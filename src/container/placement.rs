@@ -12,6 +12,7 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::Live;
 use crate::fs::procfs;
 use crate::init::PidNamespace;
 use crate::plan::host::Host;
@@ -233,4 +234,18 @@ pub(super) fn set_affinity(pid: Pid, cpus: &[u64], field: &str) -> Result<()> {
 pub(super) fn send_pidfd(socket: &Path, pidfd: BorrowedFd<'_>, kind: &str) -> Result<()> {
     let socket = console::connect("--pidfd-socket", socket)?;
     console::send_pidfd(socket.as_fd(), pidfd, kind)
+}
+
+/// The root directory of the container's init, where exec does not come to it by the mount namespace (X1).
+pub(super) fn root_of_init(live: &Live) -> Result<Option<OwnedFd>> {
+    if !live.container.record.chrooted {
+        return Ok(None);
+    }
+    let path = format!("/proc/{}/root", live.init.pid);
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root =
+        open(path.as_str(), flags, Mode::empty()).with_context(|| format!("open `{path}`"))?;
+    // The pid was the init's all the time, or this fails.
+    sys::pidfd::send_signal(live.pidfd(), 0).context("look for the container's init")?;
+    Ok(Some(root))
 }

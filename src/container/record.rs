@@ -47,6 +47,9 @@ pub(crate) struct Record {
     pub(crate) cgroup: cgroup::record::Record,
     /// Namespaces not shared with the host.
     pub(crate) namespaces: Vec<Kind>,
+    /// The container's root is not that of a mount namespace, so exec finds it by the init alone.
+    #[serde(default)]
+    pub(crate) chrooted: bool,
     pub(crate) process: Process,
     /// Whether a compiled seccomp filter lies beside the record.
     pub(crate) has_filter: bool,

@@ -186,7 +186,7 @@ pub(super) fn console(child: &mut Child<'_>) -> Result<()> {
         .as_ref()
         .map(|part| part.plan.rootfs.namespaces.mount);
     let target = match mounts {
-        Some(MountNamespace::New) => console::Target::DevConsole,
+        Some(MountNamespace::New | MountNamespace::Detached) => console::Target::DevConsole,
         Some(MountNamespace::Foreign) | None => console::Target::Plain,
     };
     let user = &child.process.user;

@@ -16,6 +16,7 @@ use super::tenant::TENANT_STEPS;
 use super::{STEPS, Step, report, run_steps};
 use crate::plan::namespaces::Kind;
 use crate::proto::FromInit;
+use crate::rootfs;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::process::{exit_now, set_name};
 
@@ -37,7 +38,13 @@ pub(crate) fn enter_staged(mut child: Child<'_>) -> ! {
 }
 
 /// Goes on as a stage of `exec`: enters the container of `init` and clones the process there.
-pub(crate) fn enter_running(mut child: Child<'_>, init: OwnedFd, namespaces: CloneFlags) -> ! {
+/// `root` is given where the namespaces do not lead to the container's root.
+pub(crate) fn enter_running(
+    mut child: Child<'_>,
+    init: OwnedFd,
+    namespaces: CloneFlags,
+    root: Option<OwnedFd>,
+) -> ! {
     set_name(c"rundlet:[stage]");
     let prepared = await_placement(&child).and_then(|()| {
         if !namespaces.is_empty() {
@@ -45,6 +52,10 @@ pub(crate) fn enter_running(mut child: Child<'_>, init: OwnedFd, namespaces: Clo
                 .context("join the namespaces of the container's init")?;
         }
         drop(init);
+        // Joining a mount namespace goes to its root, so this comes after it.
+        if let Some(root) = root {
+            rootfs::enter(root.as_fd()).context("enter the root of the container's init")?;
+        }
         // Nothing of the host may be open in a process that the container can see (X1).
         close_host_descriptors(&mut child)?;
         Ok(CloneFlags::empty())

@@ -1,5 +1,6 @@
 //! [`RootfsPlan`]: everything that happens to the container's file system, as plain data. Pure; made by the parent,
-//! carried out by `rootfs/`. Refuses what a container without a mount namespace of its own cannot have (M5).
+//! carried out by `rootfs/`. Without a mount namespace of its own a container mounts on a copy of its root that is attached
+//! nowhere, so that nobody else's mounts change (M5); what that cannot give is refused.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,10 @@ use super::mounts::{self, Facts, MountKind, MountOp, Propagation, clean};
 pub(crate) enum MountNamespace {
     /// Its own: all of the plan applies.
     New,
-    /// The host's or that of others: nothing may be mounted and no propagation changed, only chroot(2) is left.
+    /// The host's or that of others, which stays as it is: the root and what is mounted in it are a tree of the container's
+    /// alone, attached nowhere.
+    Detached,
+    /// The same, with nothing to mount: only chroot(2) is left.
     Foreign,
 }
 
@@ -96,7 +100,7 @@ pub(crate) fn plan(spec: &oci::Spec, bundle: &Path) -> Result<RootfsPlan> {
     let bound_dev = mounts
         .iter()
         .any(|op| op.destination == Path::new("/dev") && matches!(op.kind, MountKind::Bind { .. }));
-    let plan = RootfsPlan {
+    let mut plan = RootfsPlan {
         overlay: overlay(spec, bundle, &path)?,
         root: path,
         readonly: root.readonly().unwrap_or(false),
@@ -114,7 +118,9 @@ pub(crate) fn plan(spec: &oci::Spec, bundle: &Path) -> Result<RootfsPlan> {
         )?,
         mount_label,
     };
-    check_namespace(&plan)?;
+    if plan.namespaces.mount != MountNamespace::New {
+        plan.namespaces.mount = without_namespace(&plan)?;
+    }
     Ok(plan)
 }
 
@@ -132,7 +138,7 @@ impl RootfsPlan {
         destination: &str,
         options: &[&str],
     ) -> Result<()> {
-        if self.namespaces.mount != MountNamespace::New {
+        if self.namespaces.mount == MountNamespace::Foreign {
             bail!("`{destination}` needs a new mount namespace, and linux.namespaces has none");
         }
         let index = self.mounts.len();
@@ -226,26 +232,33 @@ fn overlay(spec: &oci::Spec, bundle: &Path, root: &Path) -> Result<Option<Overla
 }
 
 /// M5: what cannot be done without touching the mounts of others is refused, not done to them and not left out.
-fn check_namespace(plan: &RootfsPlan) -> Result<()> {
-    if plan.namespaces.mount == MountNamespace::New {
-        return Ok(());
-    }
-    let wanted = [
-        (!plan.mounts.is_empty(), "mounts"),
+fn without_namespace(plan: &RootfsPlan) -> Result<MountNamespace> {
+    let refused = [
         (plan.overlay.is_some(), "annotations: an overlay root"),
-        (plan.readonly, "root.readonly"),
+        // What a mount that is attached nowhere passes on, nobody gets.
         (plan.propagation.is_some(), "linux.rootfsPropagation"),
+    ];
+    let mounted = [
+        (!plan.mounts.is_empty(), "mounts"),
+        (plan.readonly, "root.readonly"),
         (!plan.masked.is_empty(), "linux.maskedPaths"),
         (!plan.read_only.is_empty(), "linux.readonlyPaths"),
     ];
-    for (is_wanted, field) in wanted {
-        if is_wanted {
-            bail!(
-                "{field}: needs a new mount namespace, and linux.namespaces has none (a joined one belongs to others)"
-            );
-        }
+    let first = |fields: &[(bool, &'static str)]| {
+        let found = fields.iter().find(|(is_wanted, _)| *is_wanted);
+        found.map(|(_, field)| *field)
+    };
+    // Mounting is a right over the mount namespace, which the root of another user namespace does not have.
+    let denied = first(&mounted).filter(|_| plan.namespaces.user);
+    if let Some(field) = first(&refused).or(denied) {
+        bail!(
+            "{field}: needs a new mount namespace, and linux.namespaces has none (a joined one belongs to others)"
+        );
     }
-    Ok(())
+    Ok(match first(&mounted) {
+        Some(_) => MountNamespace::Detached,
+        None => MountNamespace::Foreign,
+    })
 }
 
 #[cfg(test)]
@@ -309,39 +322,35 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn without_a_mount_namespace_nothing_is_mounted() {
+    fn without_a_mount_namespace_the_root_is_detached() {
         let none = r#"{"namespaces":[{"type":"pid"}]}"#;
-        assert!(of(&with(ROOT, none, "")).is_ok());
-        let joined = r#"{"namespaces":[{"type":"mount","path":"/proc/1/ns/mnt"}]"#;
+        let joined =
+            r#"{"namespaces":[{"type":"mount","path":"/ns"}],"maskedPaths":["/proc/kcore"]}"#;
+        let tmpfs = r#","mounts":[{"destination":"/p","type":"tmpfs"}]"#;
+        let read_only = r#"{"path":"r","readonly":true}"#;
         let cases = [
-            (
-                with(r#"{"path":"r","readonly":true}"#, none, ""),
-                "root.readonly",
-            ),
-            (
-                with(
-                    ROOT,
-                    none,
-                    r#","mounts":[{"destination":"/p","type":"tmpfs"}]"#,
-                ),
-                "mounts",
-            ),
-            (
-                with(
-                    ROOT,
-                    &format!(r#"{joined},"maskedPaths":["/proc/kcore"]}}"#),
-                    "",
-                ),
-                "linux.maskedPaths",
-            ),
-            (
-                with(
-                    ROOT,
-                    &format!(r#"{joined},"rootfsPropagation":"private"}}"#),
-                    "",
-                ),
-                "linux.rootfsPropagation",
-            ),
+            (with(ROOT, none, ""), MountNamespace::Foreign),
+            (with(ROOT, none, tmpfs), MountNamespace::Detached),
+            (with(read_only, none, ""), MountNamespace::Detached),
+            (with(ROOT, joined, ""), MountNamespace::Detached),
+        ];
+        for (json, mount) in cases {
+            assert_eq!(of(&json).unwrap().namespaces.mount, mount, "{json}");
+        }
+    }
+
+    #[test]
+    fn refused_without_a_mount_namespace() {
+        let none = r#"{"namespaces":[{"type":"pid"}]}"#;
+        let user = r#"{"namespaces":[{"type":"user"}]}"#;
+        let shared =
+            r#"{"namespaces":[{"type":"mount","path":"/ns"}],"rootfsPropagation":"shared"}"#;
+        let tmpfs = r#","mounts":[{"destination":"/p","type":"tmpfs"}]"#;
+        let overlay = r#","annotations":{"org.rundlet.rootfs.overlay.lower":""}"#;
+        let cases = [
+            (with(ROOT, user, tmpfs), "mounts"),
+            (with(ROOT, shared, ""), "linux.rootfsPropagation"),
+            (with(ROOT, none, overlay), "annotations"),
         ];
         for (json, field) in cases {
             let error = of(&json).unwrap_err().to_string();

@@ -12,7 +12,7 @@ use nix::sys::stat::mkdirat;
 use super::{DIR_MODE, mask, mount};
 use crate::fs::inroot;
 use crate::plan::mounts::{CgroupMounts, Change, MountOp, V1Hierarchy};
-use crate::plan::rootfs::RootfsPlan;
+use crate::plan::rootfs::{MountNamespace, RootfsPlan};
 use crate::sys::mount::{Attr, Depth, FsContext, attach, clone_tree, set_attr};
 
 pub(super) fn mount(
@@ -94,7 +94,12 @@ fn v1(
     mount::set(&context, "source", Some(OsStr::new("tmpfs")))?;
     mount::set(&context, "mode", Some(OsStr::new("755")))?;
     let base = mount::created(&context, op.top.set & !libc::MOUNT_ATTR_RDONLY)?;
-    attach(base.as_fd(), target).context("attach")?;
+    // In a detached root last, for there the kernel changes no attributes below the top; elsewhere first, for older kernels
+    // mount on nothing that is not attached.
+    let last = plan.namespaces.mount == MountNamespace::Detached;
+    if !last {
+        attach(base.as_fd(), target).context("attach")?;
+    }
     for hierarchy in hierarchies {
         add(op, plan, hierarchy, base.as_fd())
             .with_context(|| format!("cgroup hierarchy `{}`", hierarchy.name))?;
@@ -106,6 +111,9 @@ fn v1(
             ..Attr::default()
         };
         set_attr(base.as_fd(), Depth::Top, attr).context("make it read-only")?;
+    }
+    if last {
+        attach(base.as_fd(), target).context("attach")?;
     }
     Ok(())
 }

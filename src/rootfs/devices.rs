@@ -50,7 +50,7 @@ fn make_one(
         other = parent;
         (other.as_fd(), name)
     };
-    let own_mounts = plan.namespaces.mount == MountNamespace::New;
+    let own_mounts = plan.namespaces.mount != MountNamespace::Foreign;
     if plan.namespaces.user && own_mounts && node.kind != NodeKind::Fifo {
         return bind(&sources.next_or(|| host_node(node))?, dir, name);
     }

@@ -103,13 +103,18 @@ pub(super) fn make_read_only(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let Some(target) = existing(root, path)? else {
         return Ok(());
     };
-    let tree = clone_tree(target.as_fd(), Path::new(""), Depth::Recursive).context("bind it")?;
+    cover_read_only(target.as_fd())
+}
+
+/// The same for what was looked up. Also for a mount in a detached root: there the kernel changes no attributes below the top.
+pub(super) fn cover_read_only(target: BorrowedFd<'_>) -> Result<()> {
+    let tree = clone_tree(target, Path::new(""), Depth::Recursive).context("bind it")?;
     let attr = Attr {
         set: libc::MOUNT_ATTR_RDONLY,
         ..Attr::default()
     };
     set_attr(tree.as_fd(), Depth::Top, attr).context("make it read-only")?;
-    attach(tree.as_fd(), target.as_fd()).context("attach it")
+    attach(tree.as_fd(), target).context("attach it")
 }
 
 fn existing(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>> {

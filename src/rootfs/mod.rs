@@ -31,7 +31,7 @@ use crate::plan::mounts::CgroupMounts;
 use crate::plan::rootfs::{MountNamespace, RootfsPlan};
 use crate::sys::mount::{Attr, Depth, set_attr};
 
-pub(crate) use pivot::RootChange;
+pub(crate) use pivot::{RootChange, enter};
 pub(crate) use sources::Sources;
 
 /// Directories made for mount points.
@@ -99,6 +99,7 @@ pub(crate) fn prepare(
 fn open_root(plan: &RootfsPlan) -> Result<OwnedFd> {
     match plan.namespaces.mount {
         MountNamespace::Foreign => pivot::open_directory(&plan.root),
+        MountNamespace::Detached => pivot::detached_root(plan),
         MountNamespace::New => {
             pivot::set_propagation(plan.propagation)?;
             match &plan.overlay {
@@ -134,7 +135,11 @@ impl Root {
             ..Attr::default()
         };
         for mount in &self.read_only_later {
-            set_attr(mount.as_fd(), Depth::Top, read_only).context("make a tmpfs read-only")?;
+            match plan.namespaces.mount {
+                MountNamespace::Detached => mask::cover_read_only(mount.as_fd()),
+                _ => set_attr(mount.as_fd(), Depth::Top, read_only).map_err(Into::into),
+            }
+            .context("make a tmpfs read-only")?;
         }
         for (index, path) in plan.read_only.iter().enumerate() {
             mask::make_read_only(self.fd(), path)

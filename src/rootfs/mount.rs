@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{SFlag, fstat};
 
+use super::pivot::propagate;
 use super::sources::Sources;
 use super::{DIR_MODE, FILE_MODE, cgroup, copy_up, joined_proc, overlay};
 use crate::fs::inroot::{self, Links};
@@ -18,7 +19,7 @@ use crate::plan::host::in_initial_user_namespace;
 use crate::plan::mounts::{
     CgroupMounts, Change, FsMount, MountKind, MountOp, Propagation, Special,
 };
-use crate::plan::rootfs::{Namespaces, RootfsPlan};
+use crate::plan::rootfs::{MountNamespace, Namespaces, RootfsPlan};
 use crate::sys::mount::{
     Attr, Depth, FsContext, MAX_STRING, attach, clone_tree, is_mount_root, set_attr,
 };
@@ -34,8 +35,13 @@ pub(super) fn carry_out(
     match &op.kind {
         MountKind::Bind { source, recursive } => {
             let open = || {
-                copy_source(op, source, *recursive)
-                    .and_then(|tree| apply(tree.as_fd(), op, op.top).map(|()| tree))
+                let tree = copy_source(op, source, *recursive)?;
+                if plan.namespaces.mount == MountNamespace::Detached {
+                    // Nothing has cut the host's mounts off: what is mounted on a copy of them must not come back to them (M5).
+                    set_attr(tree.as_fd(), Depth::Recursive, propagate(libc::MS_SLAVE))
+                        .context("set the propagation")?;
+                }
+                apply(tree.as_fd(), op, op.top).map(|()| tree)
             };
             let tree = if plan.opens_early(op) {
                 sources.next_or(open)
@@ -46,7 +52,7 @@ pub(super) fn carry_out(
             bind(op, root, &tree)?;
             Ok(None)
         }
-        MountKind::Remount => remount(op, root).map(|()| None),
+        MountKind::Remount => remount(op, plan, root).map(|()| None),
         MountKind::Cgroup => cgroup::mount(op, plan, root, cgroups).map(|()| None),
         MountKind::Fs(fs) => file_system(op, fs, plan, root, sources.pid_namespace()),
     }
@@ -90,11 +96,18 @@ fn bind(op: &MountOp, root: BorrowedFd<'_>, tree: &OwnedFd) -> Result<()> {
     attach(tree.as_fd(), target.as_fd()).context("attach")
 }
 
-fn remount(op: &MountOp, root: BorrowedFd<'_>) -> Result<()> {
+fn remount(op: &MountOp, plan: &RootfsPlan, root: BorrowedFd<'_>) -> Result<()> {
     let target = inroot::open(root, &op.destination, OFlag::O_PATH, links(op))
         .map_err(|errno| target_error(op, errno))?;
     if !is_mount_root(target.as_fd()).context("look at the target")? {
         bail!("remount: nothing is mounted there");
+    }
+    if plan.namespaces.mount == MountNamespace::Detached && op.destination != Path::new("/") {
+        // There the kernel changes no attributes below the top: a copy with them covers it.
+        let tree =
+            clone_tree(target.as_fd(), Path::new(""), Depth::Recursive).context("copy it")?;
+        apply(tree.as_fd(), op, op.top)?;
+        return attach(tree.as_fd(), target.as_fd()).context("attach");
     }
     apply(target.as_fd(), op, op.top)
 }

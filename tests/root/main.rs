@@ -42,6 +42,7 @@ mod freezer;
 mod hook_failures;
 mod hooks;
 mod idmap;
+mod inherited_mounts;
 mod joined_pid;
 mod killed;
 mod lifecycle;
@@ -112,6 +113,7 @@ fn main() -> ExitCode {
         mounts::TESTS,
         mount_points::TESTS,
         idmap::TESTS,
+        inherited_mounts::TESTS,
         devices::TESTS,
         masks::TESTS,
         sysctl::TESTS,

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Bundle, Container, Cx, eventually, tests};
+use crate::support::{Bundle, Container, Cx, tests};
 
 tests! {
     both each_new_namespace_is_new;
@@ -12,7 +12,6 @@ tests! {
     host joined_ipc;
     host joined_uts;
     both joined_pid;
-    host joined_mount;
     both joined_cgroup;
     host several_joined_at_once;
     host loopback_is_up;
@@ -20,7 +19,6 @@ tests! {
     both pid_one_ends_all;
     v2 cgroup_namespace_is_rooted_at_the_container;
     host cgroup_namespace_on_v1;
-    host no_mount_namespace_is_refused_or_leaves_the_host_alone = "runc 1.1.5 leaves a bind of the rootfs on the host";
     host ipc_objects_are_apart;
     host new_namespaces_end_with_the_container;
 }
@@ -161,30 +159,6 @@ fn joined_pid(cx: &Cx) {
     first.end();
 }
 
-fn joined_mount(cx: &Cx) {
-    // The rootfs is looked up in the joined namespace: here a copy of the host's.
-    let mut sleeper = std::process::Command::new("unshare");
-    sleeper.args(["-m", "sleep", "30"]);
-    let mut running = cx.spawn(sleeper);
-    let pid = running.child.id().to_string();
-    eventually("the namespace is made", 5, || {
-        ns_of(&pid, "mnt") != host_ns("mnt")
-    });
-    let path = format!("/proc/{}/ns/mnt", running.child.id());
-    let mut bundle = cx.script("readlink /proc/self/ns/mnt");
-    join(&mut bundle, "mount", &path);
-    let wanted = ns_of(&running.child.id().to_string(), "mnt");
-    let output = cx.run(&bundle);
-    let _ = running.child.kill();
-    running.wait();
-    // Either it is joined, or one line says why not.
-    if output.code == 0 {
-        output.prints(&wanted);
-    } else {
-        output.is(1);
-    }
-}
-
 fn joined_cgroup(cx: &Cx) {
     let mut bundle = cx.named_bundle("first");
     bundle.push("/linux/namespaces", json!({"type": "cgroup"}));
@@ -254,26 +228,6 @@ fn cgroup_namespace_on_v1(cx: &Cx) {
         b.push("/linux/namespaces", json!({"type": "cgroup"}));
     });
     output.prints("/");
-}
-
-fn no_mount_namespace_is_refused_or_leaves_the_host_alone(cx: &Cx) {
-    // M5: whatever becomes of it, the host's mounts stay what they are.
-    let table = || {
-        let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        text.lines()
-            .filter(|line| !line.contains("/rt"))
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    let before = table();
-    let mut bundle = cx.script("true");
-    bundle.without_namespace("mount");
-    for key in ["maskedPaths", "readonlyPaths"] {
-        bundle.config["linux"].as_object_mut().unwrap().remove(key);
-    }
-    bundle.set("/mounts", json!([]));
-    let _ = cx.run(&bundle);
-    assert_eq!(table(), before);
 }
 
 fn ipc_objects_are_apart(cx: &Cx) {
