@@ -16,15 +16,15 @@ tests! {
     host cve_2022_0811_a_sysctl_is_one_key;
     host cve_2022_2989_groups_of_the_caller_end;
     host cve_2022_4318_env_does_not_reach_passwd;
-    host cve_2022_29162_exec_cap_is_not_inheritable = "runc 1.1.5 makes it ambient too";
+    host cve_2022_29162_exec_cap_is_not_inheritable;
     host cve_2024_21626_exec_by_a_descriptor;
-    host cve_2024_40635_ids_have_32_bits = "runc 1.1.5 takes 4294967295";
+    host cve_2024_40635_ids_have_32_bits;
     host cve_2025_23266_hooks_have_their_own_environment;
-    host cve_2025_52881_labels_and_sysctls_past_a_fake_proc;
-    host cve_2026_30892_minus_one_is_not_root;
+    host cve_2025_52881_labels_and_sysctls_past_a_fake_proc = "runc 1.1.5 is CVE-2025-52881";
+    host cve_2026_30892_minus_one_is_not_root = "runc 1.1.5 takes 4294967296 for 0";
     host cve_2026_55686_a_working_directory_below_a_link;
     host cve_2026_88264_a_console_that_is_a_link;
-    host cve_2026_88265_a_null_that_is_a_link = "runc 1.1.5 bends the image";
+    host cve_2026_88265_a_null_that_is_a_link = "runc 1.1.5 writes to the file";
 }
 
 fn cve_2016_3697_a_number_is_no_name(cx: &Cx) {
