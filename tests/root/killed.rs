@@ -257,16 +257,15 @@ fn delete_stands_while_the_id_is_made_anew(cx: &Cx) {
         let Some(standing) = stand(cx, &args, step) else {
             return;
         };
-        let second = cx.spawn(cx.command(&args));
-        // It may wait for the first, which has begun.
-        std::thread::sleep(std::time::Duration::from_millis(30));
         if cx.call(&["state", &bundle.id]).code == 0 {
+            let second = cx.spawn(cx.command(&args));
+            // It may wait for the first, which has begun.
+            std::thread::sleep(std::time::Duration::from_millis(30));
             standing.go_on().ok();
             second.wait().ok();
         } else {
             let running = cx.try_create(&bundle).code == 0;
             standing.go_on().ok();
-            second.wait().ok();
             if running {
                 let container = cx.container(&bundle.id);
                 container.call("start").ok();
