@@ -38,7 +38,13 @@ struct CallInfo {
     more: [u64; 4],
 }
 
-const GET_SYSCALL_INFO: u32 = 0x420e;
+/// The C libraries do not agree on it.
+#[cfg(target_env = "musl")]
+type Request = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+type Request = libc::c_uint;
+
+const GET_SYSCALL_INFO: Request = 0x420e;
 const ENTRY: u8 = 1;
 
 impl Cx {
@@ -113,7 +119,7 @@ fn trace_me() -> std::io::Result<()> {
     }
 }
 
-fn request(what: libc::c_uint, pid: Pid, data: usize) {
+fn request(what: Request, pid: Pid, data: usize) {
     // SAFETY: the requests made here take a number as data and no address.
     let ret = unsafe { libc::ptrace(what, pid.as_raw(), 0, data) };
     assert_eq!(ret, 0, "ptrace: {}", std::io::Error::last_os_error());
