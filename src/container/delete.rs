@@ -134,7 +134,7 @@ fn poll_exit(pidfd: BorrowedFd<'_>) -> Result<bool> {
     }
 }
 
-fn await_death(live: &Live) -> Result<()> {
+pub(super) fn await_death(live: &Live) -> Result<()> {
     if poll_exit(live.pidfd())? {
         return Ok(());
     }

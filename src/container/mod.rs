@@ -1,6 +1,7 @@
 //! The runtime's side of every verb, one file each. A verb takes the state it needs as a type, so that the error for a wrong
 //! state is made here, once. Called by `cli`.
 
+pub(crate) mod checkpoint;
 pub(crate) mod create;
 pub(crate) mod creating;
 pub(crate) mod delete;
@@ -18,6 +19,7 @@ pub(crate) mod pause;
 pub(crate) mod placement;
 pub(crate) mod ps;
 pub(crate) mod record;
+pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod start;
 pub(crate) mod state;
