@@ -248,6 +248,9 @@ impl<'a> Restoring<'a> {
         self.creating.init = Some((process, fd));
         let plan = &self.launch.plan;
         check_namespaces(&plan.namespaces, pid)?;
+        if plan.rootfs.readonly {
+            restored::make_root_read_only(pid)?;
+        }
         restored::check(&plan.rootfs, pid)?;
         let cgroup = self
             .creating

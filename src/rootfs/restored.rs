@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::mount::{MntFlags, umount2};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statvfs::fstatvfs;
 
@@ -19,7 +20,10 @@ use super::{DIR_MODE, FILE_MODE, ZeroUmask, pivot};
 use crate::fs::inroot::{self, Links};
 use crate::plan::mounts::{MountKind, MountOp};
 use crate::plan::rootfs::RootfsPlan;
-use crate::sys::mount::{Depth, attach, clone_tree, is_mount_root, set_attr};
+use crate::sys::clone::{CloneRequest, Cloned, clone3};
+use crate::sys::mount::{Attr, Depth, attach, clone_tree, is_mount_root, set_attr};
+use crate::sys::process::exit_now;
+use crate::sys::wait::{Exit, wait_pidfd};
 
 /// Attributes that are compared; the bits of statvfs(3) and of mount_setattr(2) are the same.
 const ATTRIBUTES: [(u64, &str); 4] = [
@@ -173,6 +177,37 @@ pub(crate) fn make_points(plan: &RootfsPlan, place: &Path) -> Result<()> {
     drop(root);
     umount2(place, MntFlags::MNT_DETACH).with_context(at)?;
     attach_root().with_context(at).map(drop)
+}
+
+/// `root.readonly`, which CRIU neither restores nor could start with, for it makes directories there. By a process in the mount
+/// namespace, as attributes are changed from within only; none of the container's runs yet.
+pub(crate) fn make_root_read_only(pid: i32) -> Result<()> {
+    let path = format!("/proc/{pid}/ns/mnt");
+    let namespace = std::fs::File::open(&path).with_context(|| format!("open `{path}`"))?;
+    let change = || -> Result<()> {
+        setns(&namespace, CloneFlags::CLONE_NEWNS)?;
+        let root = pivot::open_directory(Path::new("/"))?;
+        let attr = Attr {
+            set: libc::MOUNT_ATTR_RDONLY,
+            ..Attr::default()
+        };
+        Ok(set_attr(root.as_fd(), Depth::Top, attr)?)
+    };
+    let request = CloneRequest {
+        flags: CloneFlags::empty(),
+        cgroup: None,
+    };
+    match clone3(&request).context("clone a process for the mount namespace")? {
+        Cloned::Child => exit_now(i32::from(change().is_err())),
+        Cloned::Parent { pidfd, .. } => {
+            let exit = wait_pidfd(pidfd.as_fd()).context("wait for the root to be read-only")?;
+            ensure!(
+                exit == Exit::Code(0),
+                "root.readonly: the restored root could not be made read-only"
+            );
+            Ok(())
+        }
+    }
 }
 
 fn make_point(plan: &RootfsPlan, index: usize, op: &MountOp, root: BorrowedFd<'_>) -> Result<()> {
