@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::hooks::{hook, log_dir, read};
 use crate::support::{Bundle, Container, Cx, Output, eventually, tests};
 
 tests! {
@@ -22,16 +21,7 @@ tests! {
     host restored_in_the_foreground;
     host memory_is_saved_in_two_steps;
     host a_paused_container_is_saved;
-    host mounts_come_from_the_bundle;
-    host a_place_for_a_mount_is_made = "runc 1.1.5 needs the place of a mount in a volume to be there";
-    host an_image_makes_no_source_writable = "runc 1.1.5 restores what the image says";
-    host an_image_does_not_leave_a_namespace_out = "runc 1.1.5 restores what the image says";
-    host a_log_that_is_a_link_is_not_written = "runc 1.1.5 writes to what it points to";
-    host a_joined_network_stays;
-    host hooks_run_when_the_namespaces_are_made;
     host a_terminal_comes_back;
-    host a_user_namespace_comes_back;
-    host the_loopback_interface_is_up = "runc leaves it down";
     host what_criu_says_is_in_the_error = "runc 1.1.5 names the log alone";
 }
 
@@ -39,7 +29,7 @@ tests! {
 const COUNTER: &str =
     "i=0; while :; do i=$((i+1)); echo $i >/count/new; mv /count/new /count/n; sleep 0.05; done";
 
-fn counter(cx: &Cx) -> Bundle {
+pub(crate) fn counter(cx: &Cx) -> Bundle {
     let mut bundle = cx.script(COUNTER);
     bundle.mount("/count", "tmpfs", "tmpfs", &[]);
     bundle
@@ -75,29 +65,29 @@ fn criu_log(cx: &Cx) -> String {
 }
 
 #[track_caller]
-fn start<'a>(cx: &'a Cx, bundle: &Bundle) -> Container<'a> {
+pub(crate) fn start<'a>(cx: &'a Cx, bundle: &Bundle) -> Container<'a> {
     bundle.write();
     let path = bundle.path.to_str().unwrap();
     detached(cx, &["run", "--detach", "--bundle", path, &bundle.id]);
     cx.container(&bundle.id)
 }
 
-fn count(container: &Container<'_>) -> u64 {
+pub(crate) fn count(container: &Container<'_>) -> u64 {
     let output = container.exec_sh("cat /count/n 2>/dev/null || echo 0");
     output.text().parse().unwrap_or(0)
 }
 
 #[track_caller]
-fn counts_on(container: &Container<'_>, from: u64) {
+pub(crate) fn counts_on(container: &Container<'_>, from: u64) {
     eventually("the counter goes on", 20, || count(container) > from);
 }
 
-fn images(cx: &Cx, name: &str) -> String {
+pub(crate) fn images(cx: &Cx, name: &str) -> String {
     cx.dir.join(name).to_str().unwrap().to_owned()
 }
 
 #[track_caller]
-fn checkpoint(cx: &Cx, id: &str, flags: &[&str]) -> Output {
+pub(crate) fn checkpoint(cx: &Cx, id: &str, flags: &[&str]) -> Output {
     let images = images(cx, "images");
     let output = cx.call(&[&["checkpoint", "--image-path", &images], flags, &[id]].concat());
     if output.code != 0 {
@@ -107,7 +97,7 @@ fn checkpoint(cx: &Cx, id: &str, flags: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn restore<'a>(cx: &'a Cx, bundle: &Bundle, flags: &[&str]) -> Container<'a> {
+pub(crate) fn restore<'a>(cx: &'a Cx, bundle: &Bundle, flags: &[&str]) -> Container<'a> {
     let (images, path) = (images(cx, "images"), bundle.path.to_str().unwrap());
     let args = [
         "restore",
@@ -122,7 +112,7 @@ fn restore<'a>(cx: &'a Cx, bundle: &Bundle, flags: &[&str]) -> Container<'a> {
 }
 
 #[track_caller]
-fn refused(cx: &Cx, bundle: &Bundle) -> Output {
+pub(crate) fn refused(cx: &Cx, bundle: &Bundle) -> Output {
     let (images, path) = (images(cx, "images"), bundle.path.to_str().unwrap());
     let id = bundle.id.as_str();
     let output = cx.call(&[
@@ -140,7 +130,7 @@ fn refused(cx: &Cx, bundle: &Bundle) -> Output {
 }
 
 /// Leaves the test where no dump can be made.
-fn need_criu(cx: &Cx) {
+pub(crate) fn need_criu(cx: &Cx) {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     if cpu.contains("User Mode Linux") {
         cx.skip("CRIU dumps no process of user-mode Linux");
@@ -414,160 +404,6 @@ fn a_paused_container_is_saved(cx: &Cx) {
     container.end();
 }
 
-fn mounts_come_from_the_bundle(cx: &Cx) {
-    need_criu(cx);
-    let mut bundle = counter(cx);
-    // Reached over a link of the image: CRIU is told the kernel's place of it, by the config's name.
-    fs::create_dir_all(bundle.rootfs().join("real")).unwrap();
-    std::os::unix::fs::symlink("real", bundle.rootfs().join("link")).unwrap();
-    let old = cx.file("old", "old");
-    bundle.bind(&old, "/link/file", &["ro"]);
-    bundle.set("/linux/maskedPaths", json!(["/proc/kcore", "/proc/acpi"]));
-    bundle.set("/linux/readonlyPaths", json!(["/proc/sys"]));
-    let container = start(cx, &bundle);
-    counts_on(&container, 1);
-    checkpoint(cx, &container.id, &[]).ok();
-    let new = cx.file("new", "new");
-    let last = bundle.config["mounts"].as_array().unwrap().len() - 1;
-    bundle.set(&format!("/mounts/{last}/source"), json!(new));
-    bundle.write();
-    let container = restore(cx, &bundle, &[]);
-    container.exec_sh("cat /real/file").prints("new");
-    container.exec_sh("echo x >/real/file").is(1);
-    assert_eq!(fs::read_to_string(&new).unwrap(), "new");
-    container.exec_sh("wc -c </proc/kcore").prints("0");
-    container.exec_sh("echo 1 >/proc/sys/kernel/panic").is(1);
-    container.end();
-}
-
-/// A root and a volume in which no container has been: restored elsewhere.
-fn a_place_for_a_mount_is_made(cx: &Cx) {
-    need_criu(cx);
-    let mut bundle = counter(cx);
-    let volume = cx.dir.join("volume");
-    fs::create_dir(&volume).unwrap();
-    let file = cx.file("file", "text");
-    bundle.bind(&volume, "/some/volume", &["rw"]);
-    bundle.bind(&file, "/some/volume/deep/file", &["ro"]);
-    let container = start(cx, &bundle);
-    counts_on(&container, 1);
-    checkpoint(cx, &container.id, &[]).ok();
-    fs::remove_dir_all(volume.join("deep")).unwrap();
-    fs::remove_dir_all(bundle.rootfs().join("some")).unwrap();
-    let container = restore(cx, &bundle, &[]);
-    container
-        .exec_sh("cat /some/volume/deep/file")
-        .prints("text");
-    container.end();
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(
-        !table.contains("/some/volume") && !table.contains("criu-root"),
-        "{table}"
-    );
-}
-
-fn an_image_makes_no_source_writable(cx: &Cx) {
-    need_criu(cx);
-    let mut bundle = counter(cx);
-    let volume = cx.dir.join("volume");
-    fs::create_dir(&volume).unwrap();
-    bundle.bind(&volume, "/volume", &["rw"]);
-    let container = start(cx, &bundle);
-    counts_on(&container, 1);
-    checkpoint(cx, &container.id, &[]).ok();
-    let last = bundle.config["mounts"].as_array().unwrap().len() - 1;
-    bundle.set(&format!("/mounts/{last}/options"), json!(["bind", "ro"]));
-    bundle.write();
-    refused(cx, &bundle).says("does not fit the bundle");
-    bundle.set(&format!("/mounts/{last}/options"), json!(["bind"]));
-    bundle.set("/root/readonly", json!(true));
-    bundle.write();
-    let container = restore(cx, &bundle, &[]);
-    container.exec_sh(": >/bin/new").is(1);
-    container.end();
-}
-
-fn an_image_does_not_leave_a_namespace_out(cx: &Cx) {
-    need_criu(cx);
-    let mut bundle = counter(cx);
-    let whole = bundle.config.clone();
-    bundle.without_namespace("ipc");
-    bundle.without_mount("/dev/mqueue");
-    let container = start(cx, &bundle);
-    counts_on(&container, 1);
-    checkpoint(cx, &container.id, &[]).ok();
-    bundle.config["linux"]["namespaces"] = whole["linux"]["namespaces"].clone();
-    bundle.write();
-    refused(cx, &bundle).says("ipc namespace");
-}
-
-fn a_log_that_is_a_link_is_not_written(cx: &Cx) {
-    let bundle = cx.script("sleep 1000");
-    bundle.write();
-    let directory = images(cx, "images");
-    fs::create_dir(&directory).unwrap();
-    let victim = cx.file("victim", "text");
-    std::os::unix::fs::symlink(&victim, Path::new(&directory).join("restore.log")).unwrap();
-    refused(cx, &bundle);
-    assert_eq!(fs::read_to_string(victim).unwrap(), "text");
-}
-
-fn a_joined_network_stays(cx: &Cx) {
-    need_criu(cx);
-    let mut sleeper = Command::new("unshare");
-    let sleeper = sleeper.args(["--net", "sleep", "1000"]).spawn();
-    let mut sleeper = sleeper.unwrap();
-    let path = format!("/proc/{}/ns/net", sleeper.id());
-    let own = fs::read_link("/proc/self/ns/net").unwrap();
-    eventually("its namespace", 5, || fs::read_link(&path).unwrap() != own);
-    let mut bundle = counter(cx);
-    bundle.without_namespace("network");
-    bundle.push(
-        "/linux/namespaces",
-        json!({"type": "network", "path": path}),
-    );
-    let container = start(cx, &bundle);
-    counts_on(&container, 1);
-    checkpoint(cx, &container.id, &[]).ok();
-    let container = restore(cx, &bundle, &[]);
-    let there = fs::read_link(format!("/proc/{}/ns/net", container.pid())).unwrap();
-    assert_eq!(there, fs::read_link(&path).unwrap());
-    container.end();
-    sleeper.kill().unwrap();
-    sleeper.wait().unwrap();
-}
-
-fn hooks_run_when_the_namespaces_are_made(cx: &Cx) {
-    need_criu(cx);
-    let mut bundle = counter(cx);
-    let dir = log_dir(cx, &mut bundle);
-    let log = dir.join("hooks");
-    for kind in ["prestart", "createRuntime", "createContainer", "poststop"] {
-        let line = format!("echo {kind} >>{0}; cat >{0}.{kind}", log.display());
-        hook(&mut bundle, kind, &line);
-    }
-    let container = start(cx, &bundle);
-    counts_on(&container, 1);
-    checkpoint(cx, &container.id, &[]).ok();
-    assert_eq!(
-        read(&dir, "hooks"),
-        "prestart\ncreateRuntime\ncreateContainer\npoststop\n"
-    );
-    fs::write(&log, "").unwrap();
-    let container = restore(cx, &bundle, &[]);
-    assert_eq!(read(&dir, "hooks"), "prestart\ncreateRuntime\n");
-    let state: serde_json::Value = serde_json::from_str(&read(&dir, "hooks.prestart")).unwrap();
-    assert_eq!(state["pid"], json!(container.pid()));
-    container.end();
-    // One that fails takes everything back.
-    hook(&mut bundle, "prestart", "exit 3");
-    bundle.write();
-    let output = refused(cx, &bundle);
-    if cx.is_rundlet() {
-        assert!(output.stderr.contains("hooks.prestart[1]"), "{output}");
-    }
-}
-
 fn a_terminal_comes_back(cx: &Cx) {
     need_criu(cx);
     let mut bundle = cx.script("while read line; do echo \"got $line\"; done");
@@ -597,33 +433,6 @@ fn a_terminal_comes_back(cx: &Cx) {
     let mut terminal = socket.terminal();
     terminal.write("two\n");
     terminal.expect("got two");
-    container.end();
-}
-
-fn a_user_namespace_comes_back(cx: &Cx) {
-    need_criu(cx);
-    let mut bundle = counter(cx);
-    bundle.user_namespace();
-    let container = start(cx, &bundle);
-    counts_on(&container, 1);
-    checkpoint(cx, &container.id, &[]).ok();
-    let container = restore(cx, &bundle, &[]);
-    let map = fs::read_to_string(format!("/proc/{}/uid_map", container.pid())).unwrap();
-    assert!(map.contains("100000"), "{map}");
-    counts_on(&container, count(&container));
-    container.end();
-}
-
-fn the_loopback_interface_is_up(cx: &Cx) {
-    need_criu(cx);
-    let bundle = counter(cx);
-    let container = start(cx, &bundle);
-    counts_on(&container, 1);
-    checkpoint(cx, &container.id, &[]).ok();
-    let container = restore(cx, &bundle, &[]);
-    container
-        .exec_sh("cat /sys/class/net/lo/flags")
-        .prints("0x9");
     container.end();
 }
 

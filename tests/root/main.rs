@@ -60,6 +60,7 @@ mod overlay;
 mod process;
 mod published_holes;
 mod races;
+mod restored;
 mod rootless;
 mod rootless_cgroups;
 mod scheduler;
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
         events::TESTS,
         against_runc::TESTS,
         checkpoint::TESTS,
+        restored::TESTS,
         command_line::TESTS,
         exec::TESTS,
         exec_process::TESTS,
