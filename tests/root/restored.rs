@@ -183,6 +183,8 @@ fn a_user_namespace_comes_back(cx: &Cx) {
     let mut bundle = counter(cx);
     bundle.user_namespace();
     fs::create_dir(bundle.rootfs().join("count")).unwrap();
+    // CRIU looks for images as the container's root, who must be able to enter the directory.
+    fs::create_dir(images(cx, "images")).unwrap();
     let container = start(cx, &bundle);
     counts_on(&container, 1);
     checkpoint(cx, &container.id, &[]).ok();
