@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::absolute;
 use super::checkpoint::ImageArgs;
 use crate::container;
-use crate::container::options::{Context, CreateOptions, RestoreOptions};
+use crate::container::options::{Context, CreateOptions, RestoreOptions, RunOptions};
 use crate::criu::restore::RestoreFlags;
 
 #[derive(clap::Args)]
@@ -45,20 +45,23 @@ pub(super) struct RestoreArgs {
 
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<i32> {
     let options = RestoreOptions {
-        create: CreateOptions {
-            id: args.id.clone(),
-            bundle: absolute(args.bundle.as_deref().unwrap_or(Path::new("")))?,
-            config: "config.json".into(),
-            console_socket: args.console_socket.as_deref().map(absolute).transpose()?,
-            pidfd_socket: None,
-            pid_file: args.pid_file.as_deref().map(absolute).transpose()?,
-            no_pivot: args.no_pivot,
-            no_new_keyring: false,
-            preserve_fds: 0,
-            overlay: None,
+        run: RunOptions {
+            create: CreateOptions {
+                id: args.id.clone(),
+                bundle: absolute(args.bundle.as_deref().unwrap_or(Path::new("")))?,
+                config: "config.json".into(),
+                console_socket: args.console_socket.as_deref().map(absolute).transpose()?,
+                pidfd_socket: None,
+                pid_file: args.pid_file.as_deref().map(absolute).transpose()?,
+                no_pivot: args.no_pivot,
+                no_new_keyring: false,
+                preserve_fds: 0,
+                overlay: None,
+            },
+            detach: args.detach,
+            keep: false,
+            no_subreaper: args.no_subreaper,
         },
-        detach: args.detach,
-        no_subreaper: args.no_subreaper,
         images: args.image.images()?,
         work: args.image.work()?,
         common: args.image.common()?,

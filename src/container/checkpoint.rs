@@ -1,29 +1,21 @@
 //! `checkpoint`: saves a running container to images by CRIU. Without `--leave-running` and `--pre-dump` the container is then
 //! gone, as with runc: what is left of it is deleted, and `restore` makes it anew from its bundle.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::stat::{Mode, stat};
 
+use super::image_names::{dumped_mounts, dumped_namespaces, write_descriptors};
 use super::options::{CheckpointOptions, Context};
 use super::status::Status;
-use super::{Container, Live, Stopped, delete};
+use super::{Container, Live, delete};
 use crate::criu::dump::{self, Dump};
 use crate::criu::rpc::{Features, Notify};
 use crate::criu::{Birth, Criu, Directory};
-use crate::fs::atomic;
-use crate::plan::namespaces::Kind;
-use crate::plan::outside::{self, Outside};
-use crate::rootfs::restored::Mounts;
-use crate::{log, sys};
+use crate::plan::outside::Outside;
+use crate::sys;
 
-/// runc's file in the images: what the first descriptors were. CRIU asks for pipes by that name again.
-pub(super) const DESCRIPTORS: &str = "descriptors.json";
 /// The annotation that names CRIU's configuration file.
 pub(super) const CONFIG: &str = "org.criu.config";
 
@@ -63,11 +55,7 @@ pub(crate) fn checkpoint(context: &Context, options: &CheckpointOptions) -> Resu
     if let Some(parent) = &options.flags.parent {
         Directory::open("--parent-path", &options.images.join(parent))?;
     }
-    let work = match &options.work {
-        Some(path) => Directory::make("--work-path", path)?,
-        None => Directory::open("--image-path", &options.images)?,
-    };
-    work.check_log(dump::LOG)?;
+    let work = Directory::for_log(options.work.as_deref(), &options.images, dump::LOG)?;
     // Two at once would stop each other's processes.
     let _lock = live.container.slot.lock()?;
     save(&live, outside, options, &criu, &images, &work, status_fd)
@@ -76,11 +64,7 @@ pub(crate) fn checkpoint(context: &Context, options: &CheckpointOptions) -> Resu
         return Ok(());
     }
     delete::await_death(&live)?;
-    Stopped(Container {
-        status: Status::Stopped,
-        ..live.container
-    })
-    .destroy()
+    live.container.ended().destroy()
 }
 
 /// CRIU without root's rights is a matter of its own, which nobody here has tried.
@@ -133,9 +117,9 @@ fn save(
     mut status_fd: Option<OwnedFd>,
 ) -> Result<()> {
     let record = &live.container.record;
-    let mut external = namespaces(outside, live.init.pid)?;
+    let mut external = dumped_namespaces(outside, live.init.pid)?;
     if !options.flags.pre_dump {
-        external.extend(mounts(outside, live.init.pid)?);
+        external.extend(dumped_mounts(outside, live.init.pid)?);
         write_descriptors(images, &outside.stdio)?;
     }
     let freezer = live.container.cgroup()?.freezer();
@@ -169,83 +153,4 @@ fn save(
     worker
         .finish_well()
         .map_err(|error| work.explain(dump::LOG, error))
-}
-
-/// The key of a namespace that is there before the container and after it; runc's.
-pub(super) fn namespace_key(kind: Kind) -> Option<(&'static str, &'static str)> {
-    match kind {
-        Kind::Network => Some(("net", "extRootNetNS")),
-        Kind::Pid => Some(("pid", "extRootPidNS")),
-        _ => None,
-    }
-}
-
-fn namespaces(outside: &Outside, pid: i32) -> Result<Vec<String>> {
-    let joined = outside
-        .joined
-        .iter()
-        .filter_map(|kind| namespace_key(*kind));
-    joined
-        .map(|(name, key)| {
-            let path = format!("/proc/{pid}/ns/{name}");
-            let found = stat(path.as_str()).with_context(|| format!("look at `{path}`"))?;
-            Ok(format!("{name}[{}]:{key}", found.st_ino))
-        })
-        .collect()
-}
-
-/// `mnt[PLACE]:NAME` for all that is mounted from outside. The place is the kernel's, the name the config's (R1).
-fn mounts(outside: &Outside, pid: i32) -> Result<Vec<String>> {
-    let found = Mounts::of(pid)?;
-    let mut places: BTreeMap<PathBuf, (String, PathBuf)> = BTreeMap::new();
-    let mut add = |field: &str, place: PathBuf, name: &Path| -> Result<()> {
-        outside::check_name(field, &place)?;
-        if let Some((other, _)) = places.get(&place) {
-            bail!(
-                "{field}: leads to `{}`, the mount of {other}",
-                place.display()
-            );
-        }
-        places.insert(place, (field.to_owned(), name.to_owned()));
-        Ok(())
-    };
-    // A later one covers an earlier one of the same destination.
-    let mut last: BTreeMap<&Path, &str> = BTreeMap::new();
-    for mount in &outside.mounts {
-        last.insert(&mount.destination, &mount.field);
-    }
-    for (destination, field) in last {
-        match found.find(destination)? {
-            Some(at) if at.is_mount => add(field, at.point, destination)?,
-            _ => log::debug(format_args!(
-                "{field}: `{}` is no mount now",
-                destination.display()
-            )),
-        }
-    }
-    for (index, path) in outside.masked.iter().enumerate() {
-        let field = format!("linux.maskedPaths[{index}]");
-        if let Some(at) = found.find(path)?.filter(|at| at.is_mount && !at.is_dir) {
-            // Two names of one file are one mask.
-            let null = Path::new(outside::NULL);
-            drop(add(&field, at.point, null));
-        }
-    }
-    for path in &outside.nodes {
-        if let Some(at) = found.find(path)?.filter(|at| at.is_mount && !at.is_dir) {
-            // One that the config mounts itself has its name already.
-            drop(add("linux.devices", at.point, path));
-        }
-    }
-    Ok(places
-        .into_iter()
-        .map(|(place, (_, name))| format!("mnt[{}]:{}", place.display(), name.display()))
-        .collect())
-}
-
-fn write_descriptors(images: &Directory, stdio: &[String]) -> Result<()> {
-    let bytes = serde_json::to_vec(stdio).context("write `descriptors.json`")?;
-    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-    atomic::replace(images.as_fd(), OsStr::new(DESCRIPTORS), mode, &bytes)
-        .context("--image-path: write `descriptors.json`")
 }

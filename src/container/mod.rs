@@ -9,6 +9,8 @@ pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod foreground;
 pub(crate) mod id_maps;
+mod image_check;
+mod image_names;
 pub(crate) mod kill;
 pub(crate) mod launch;
 pub(crate) mod list;
@@ -115,10 +117,15 @@ impl Container {
                 init,
                 pidfd,
             }),
-            None => Err(Stopped(Container {
-                status: Status::Stopped,
-                ..self
-            })),
+            None => Err(self.ended()),
+        })
+    }
+
+    /// Once its processes are known to have ended.
+    pub(crate) fn ended(self) -> Stopped {
+        Stopped(Container {
+            status: Status::Stopped,
+            ..self
         })
     }
 

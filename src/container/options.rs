@@ -159,9 +159,7 @@ pub(crate) struct CheckpointOptions {
 
 #[derive(Clone, Debug)]
 pub(crate) struct RestoreOptions {
-    pub(crate) create: CreateOptions,
-    pub(crate) detach: bool,
-    pub(crate) no_subreaper: bool,
+    pub(crate) run: RunOptions,
     pub(crate) images: PathBuf,
     pub(crate) work: Option<PathBuf>,
     pub(crate) common: Common,

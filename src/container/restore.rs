@@ -3,64 +3,49 @@
 //! the image says what runs, not where (R1), which is checked before anything of it runs.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::sys::stat::{Mode, mkdirat, stat};
+use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::Pid;
 
-use super::checkpoint::{CONFIG, DESCRIPTORS, namespace_key, require_root};
-use super::create::detached_console;
+use super::checkpoint::{CONFIG, require_root};
 use super::creating::Creating;
-use super::launch::{Console, Launch};
-use super::options::{Context, DeleteOptions, RestoreOptions};
-use super::run::Foreground;
-use super::{Container, Live, Stopped, delete, foreground, placement, status};
+use super::image_check::{check_namespaces, criu_name, is_shared};
+use super::image_names::{namespace_key, read_descriptors, restored_mounts};
+use super::launch::Launch;
+use super::options::{Context, RestoreOptions};
+use super::run::{Foreground, removed_after};
+use super::{Live, placement, status};
 use crate::criu::restore::{self, Inherit, Restore};
 use crate::criu::rpc::{Kind as Request, Notify};
 use crate::criu::{Birth, Criu, Directory, LSM, Stdio, Worker};
 use crate::fs::atomic;
 use crate::plan::namespaces::Kind;
-use crate::plan::outside::{self, Outside};
+use crate::plan::outside::Outside;
 use crate::rootfs::restored;
 use crate::sys::pidfd;
 use crate::{console, hooks, log, net, sealed};
 
 /// Where the root is mounted for CRIU, in its own mount namespace and below the state directory.
 const ROOT: &str = "criu-root";
-/// No descriptors.json of ours is longer.
-const LONGEST: u64 = 64 * 1024;
 
 /// Returns the exit code of the runtime, as `run`.
 pub(crate) fn restore(context: &Context, options: &RestoreOptions) -> Result<i32> {
     sealed::ensure()?;
     require_root("restore")?;
     let images = Directory::open("--image-path", &options.images)?;
-    let launch = Launch::prepare(context, &options.create)?;
+    let create = &options.run.create;
+    let launch = Launch::prepare(context, create)?;
     let criu = Criu::find()?;
     if options.flags.lsm_profile.is_some() || options.flags.lsm_mount_context.is_some() {
         criu.require(LSM, "--lsm-profile, --lsm-mount-context")?;
     }
-    let work = match &options.work {
-        Some(path) => Directory::make("--work-path", path)?,
-        None => Directory::open("--image-path", &options.images)?,
-    };
-    work.check_log(restore::LOG)?;
-    let terminal = launch.plan.process.terminal;
-    let socket = options.create.console_socket.as_deref();
-    let foreground = (!options.detach).then(|| Foreground::prepare(terminal && socket.is_none()));
-    let mut foreground = foreground.transpose()?;
-    let console = match foreground.as_mut().and_then(|own| own.console.take()) {
-        Some(console) => Console::Socket(console),
-        None => detached_console(terminal, socket)?,
-    };
-    if foreground.is_some() && !options.no_subreaper {
-        foreground::become_subreaper()?;
-    }
+    let work = Directory::for_log(options.work.as_deref(), &options.images, restore::LOG)?;
+    let (foreground, console) =
+        Foreground::or_detached(&options.run, launch.plan.process.terminal)?;
     let live = Restoring::begin(launch, options, console.into_socket())?
         .carry_out(&criu, &images, &work)
-        .with_context(|| format!("restore container `{}`", options.create.id))?;
+        .with_context(|| format!("restore container `{}`", create.id))?;
     let Some(mut foreground) = foreground else {
         return Ok(0);
     };
@@ -69,23 +54,10 @@ pub(crate) fn restore(context: &Context, options: &RestoreOptions) -> Result<i32
         .and_then(|()| foreground.wait(Pid::from_raw(live.init.pid), live.pidfd(), None));
     match waited {
         Ok(code) => {
-            Stopped(Container {
-                status: status::Status::Stopped,
-                ..live.container
-            })
-            .destroy()?;
+            live.container.ended().destroy()?;
             Ok(code)
         }
-        Err(error) => {
-            let force = DeleteOptions {
-                id: options.create.id.clone(),
-                force: true,
-            };
-            if let Err(error) = delete::delete(context, &force) {
-                log::warn(format_args!("{}", crate::error::chain(&error)));
-            }
-            Err(error)
-        }
+        Err(error) => Err(removed_after(context, &options.run, error)),
     }
 }
 
@@ -106,7 +78,7 @@ impl<'a> Restoring<'a> {
         console: Option<OwnedFd>,
     ) -> Result<Self> {
         placement::keep_children_for_wait()?;
-        if options.create.no_pivot {
+        if options.run.create.no_pivot {
             log::warn(format_args!(
                 "--no-pivot: has no effect on restore: CRIU changes the root in its own way"
             ));
@@ -187,7 +159,7 @@ impl<'a> Restoring<'a> {
             work: &work_there,
             root: &place,
             config: annotations.get(CONFIG).map(String::as_str),
-            external: &external(&self.outside),
+            external: &restored_mounts(&self.outside),
             cgroups: &cgroups,
             inherit: &inherit,
             join: &join,
@@ -285,121 +257,6 @@ impl<'a> Restoring<'a> {
     }
 }
 
-/// The kind as setns(2)'s callers and CRIU call it.
-fn criu_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Network => "net",
-        Kind::Mount => "mnt",
-        other => other.name(),
-    }
-}
-
-fn same_namespace(one: &Path, other: &Path) -> Result<bool> {
-    let of = |path: &Path| stat(path).with_context(|| format!("look at `{}`", path.display()));
-    let (one, other) = (of(one)?, of(other)?);
-    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
-}
-
-/// Whether the process is in the runtime's own namespace of this kind.
-fn is_shared(kind: Kind, pid: i32) -> Result<bool> {
-    let name = criu_name(kind);
-    let own = format!("/proc/self/ns/{name}");
-    if !Path::new(&own).exists() {
-        return Ok(true);
-    }
-    same_namespace(
-        Path::new(&own),
-        Path::new(&format!("/proc/{pid}/ns/{name}")),
-    )
-}
-
-/// The images' processes must be as far from the host as the config says, and no farther from what they are to share.
-fn check_namespaces(namespaces: &crate::plan::namespaces::Namespaces, pid: i32) -> Result<()> {
-    // Time: see above. Cgroup: the image decides what is shown of a place that the runtime has chosen.
-    for kind in [
-        Kind::User,
-        Kind::Ipc,
-        Kind::Uts,
-        Kind::Network,
-        Kind::Pid,
-        Kind::Mount,
-    ] {
-        let name = kind.name();
-        let joined = namespaces.join.iter().find(|join| join.kind == kind);
-        if let Some(join) = joined {
-            let path = format!("/proc/{pid}/ns/{}", criu_name(kind));
-            ensure!(
-                same_namespace(&join.path, Path::new(&path))?,
-                "the image does not fit the bundle: linux.namespaces[{}]: process {pid} is not in {name} namespace `{}`",
-                join.index,
-                join.path.display()
-            );
-        } else {
-            let (wanted, word) = if namespaces.makes(kind) {
-                (false, "in")
-            } else {
-                (true, "not in")
-            };
-            ensure!(
-                is_shared(kind, pid)? == wanted,
-                "the image does not fit the bundle: linux.namespaces: process {pid} is {word} the host's {name} namespace"
-            );
-        }
-    }
-    if namespaces.makes(Kind::User) {
-        for (file, map) in [
-            ("uid_map", &namespaces.uid_map),
-            ("gid_map", &namespaces.gid_map),
-        ] {
-            let path = format!("/proc/{pid}/{file}");
-            let text = std::fs::read_to_string(&path).with_context(|| format!("read `{path}`"))?;
-            let given: Vec<u32> = text.split_whitespace().flat_map(str::parse).collect();
-            let planned: Vec<u32> = map
-                .iter()
-                .flat_map(|line| [line.container, line.host, line.size])
-                .collect();
-            ensure!(
-                given == planned,
-                "the image does not fit the bundle: `{path}` is not what linux.{} says",
-                if file == "uid_map" {
-                    "uidMappings"
-                } else {
-                    "gidMappings"
-                }
-            );
-        }
-    }
-    Ok(())
-}
-
-/// `mnt[NAME]:SOURCE` of everything that may be in the image under that name; all from the bundle.
-fn external(outside: &Outside) -> Vec<Vec<u8>> {
-    let one = |name: &Path, source: &Path| {
-        let (name, source) = (name.as_os_str().as_bytes(), source.as_os_str().as_bytes());
-        [b"mnt[", name, b"]:", source].concat()
-    };
-    let null = Path::new(outside::NULL);
-    let mut all: Vec<(&Path, &Path)> = Vec::new();
-    for mount in &outside.mounts {
-        // A later one covers an earlier one.
-        all.retain(|(name, _)| *name != mount.destination);
-        all.push((&mount.destination, &mount.source));
-    }
-    let nodes = outside
-        .nodes
-        .iter()
-        .map(|path| (path.as_path(), path.as_path()));
-    let masks = (!outside.masked.is_empty()).then_some((null, null));
-    for (name, source) in nodes.chain(masks) {
-        if !all.iter().any(|(taken, _)| *taken == name) {
-            all.push((name, source));
-        }
-    }
-    all.into_iter()
-        .map(|(name, source)| one(name, source))
-        .collect()
-}
-
 /// The cgroups of a process as (controllers, path), one a hierarchy: cgroups(7).
 fn cgroups_of(pid: Pid) -> Result<Vec<(String, String)>> {
     let path = format!("/proc/{pid}/cgroup");
@@ -409,88 +266,4 @@ fn cgroups_of(pid: Pid) -> Result<Vec<(String, String)>> {
         Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
     };
     Ok(text.lines().filter_map(line).collect())
-}
-
-/// Which of the standard streams were pipes that the image names. Only that is taken from it: any other key would put a
-/// descriptor in a place that was not meant for it.
-fn read_descriptors(images: &Directory) -> Result<Vec<(String, i32)>> {
-    let read = || -> Result<Vec<String>> {
-        let file = std::fs::File::from(images.open_file(DESCRIPTORS)?);
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut std::io::Read::take(file, LONGEST), &mut bytes)?;
-        Ok(serde_json::from_slice(&bytes)?)
-    };
-    let names = read().with_context(|| {
-        format!("--image-path: read `{DESCRIPTORS}` (is it the image of a checkpoint?)")
-    })?;
-    let pipes = (0..3).zip(names).filter(|(_, name)| is_pipe(name));
-    Ok(pipes.map(|(number, name)| (name, number)).collect())
-}
-
-fn is_pipe(name: &str) -> bool {
-    name.strip_prefix("pipe:[")
-        .and_then(|rest| rest.strip_suffix(']'))
-        .is_some_and(|inode| !inode.is_empty() && inode.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::outside::OutsideMount;
-
-    #[test]
-    fn only_pipes_are_taken_from_an_image() {
-        assert!(is_pipe("pipe:[4711]"));
-        for bad in [
-            "pipe:[]",
-            "pipe:[4]x",
-            "extRootNetNS",
-            "pipe:[4",
-            "/dev/null",
-            "pipe:[a]",
-        ] {
-            assert!(!is_pipe(bad), "{bad}");
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let images = Directory::open("--image-path", dir.path()).unwrap();
-        assert!(read_descriptors(&images).is_err());
-        let json = r#"["/dev/null","pipe:[7]","extRootNetNS","pipe:[8]"]"#;
-        let mode = Mode::S_IRUSR;
-        atomic::replace(images.as_fd(), DESCRIPTORS.as_ref(), mode, json.as_bytes()).unwrap();
-        assert_eq!(
-            read_descriptors(&images).unwrap(),
-            [("pipe:[7]".to_owned(), 1)]
-        );
-    }
-
-    #[test]
-    fn names_of_outside_mounts() {
-        let mount = |destination: &str, source: &str| OutsideMount {
-            field: "mounts[0]".to_owned(),
-            destination: destination.into(),
-            source: source.into(),
-        };
-        let outside = Outside {
-            mounts: vec![
-                mount("/a", "/x"),
-                mount("/dev/null", "/y"),
-                mount("/a", "/z:]"),
-            ],
-            masked: vec!["/proc/kcore".into()],
-            nodes: vec!["/dev/null".into(), "/dev/zero".into()],
-            ..Outside::default()
-        };
-        let names: Vec<_> = external(&outside)
-            .into_iter()
-            .map(|name| String::from_utf8(name).unwrap())
-            .collect();
-        assert_eq!(
-            names,
-            [
-                "mnt[/dev/null]:/y",
-                "mnt[/a]:/z:]",
-                "mnt[/dev/zero]:/dev/zero"
-            ]
-        );
-    }
 }

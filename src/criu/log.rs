@@ -46,6 +46,16 @@ impl Directory {
         Directory::open(option, path)
     }
 
+    /// Where CRIU's log goes: the images' directory unless there is another.
+    pub(crate) fn for_log(work: Option<&Path>, images: &Path, log: &str) -> Result<Directory> {
+        let directory = match work {
+            Some(path) => Directory::make("--work-path", path)?,
+            None => Directory::open("--image-path", images)?,
+        };
+        directory.check_log(log)?;
+        Ok(directory)
+    }
+
     /// The same directory in the mount namespace of a worker, which could not mount anything in one of another.
     pub(crate) fn seen_by(&self, worker: Pid) -> Result<Directory> {
         let path = self.path.strip_prefix("/").unwrap_or(&self.path);
@@ -65,7 +75,7 @@ impl Directory {
     }
 
     /// CRIU opens its log by name for writing: a link or a device there, of an image from elsewhere, would lead it away.
-    pub(crate) fn check_log(&self, name: &str) -> Result<()> {
+    fn check_log(&self, name: &str) -> Result<()> {
         match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => Ok(()),
             Ok(stat) if stat.st_mode & libc::S_IFMT == SFlag::S_IFREG.bits() => Ok(()),

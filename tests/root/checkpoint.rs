@@ -438,12 +438,15 @@ fn a_terminal_comes_back(cx: &Cx) {
 
 fn what_criu_says_is_in_the_error(cx: &Cx) {
     need_criu(cx);
-    // A standard stream that is a file of the host.
-    let container = cx.sleeper();
+    // A standard stream that is a file of the host. Not a program of one call: CRIU interrupts it.
+    let bundle = counter(cx);
+    let container = cx.start(&bundle);
+    counts_on(&container, 0);
     let output = checkpoint(cx, &container.id, &[]).is(1);
     assert!(output.stderr.contains("Can't lookup mount"), "{output}");
     assert!(output.stderr.contains("dump.log"), "{output}");
     assert_eq!(output.stderr.lines().count(), 1, "{output}");
     assert_eq!(container.status(), "running");
+    counts_on(&container, count(&container));
     container.end();
 }
