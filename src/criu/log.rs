@@ -4,7 +4,7 @@ use std::io::BufReader;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Error, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
@@ -14,6 +14,18 @@ use nix::unistd::Pid;
 const LINES: usize = 4;
 /// And so many bytes of each.
 const WIDTH: usize = 300;
+
+/// What CRIU gives as the reason, or how it ended: an error that its log explains.
+#[derive(Debug)]
+pub(super) struct Failed(pub(super) String);
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "criu failed: {}", self.0)
+    }
+}
+
+impl std::error::Error for Failed {}
 
 /// A directory of images or of CRIU's own files, opened once.
 pub(crate) struct Directory {
@@ -94,23 +106,22 @@ impl Directory {
         openat(&self.fd, name, flags, Mode::empty())
     }
 
-    /// The error with the last error lines of CRIU's log, and where the whole of it is.
+    /// An error of CRIU's with the last error lines of its log, and where the whole of it is; any other as it is.
     pub(crate) fn explain(&self, name: &str, error: Error) -> Error {
-        let lines = self.last_errors(name).unwrap_or_default();
+        let Some(Failed(reason)) = error.downcast_ref::<Failed>() else {
+            return error;
+        };
+        let mut lines = self.last_errors(name).unwrap_or_default();
+        // CRIU's answer often has one of these lines.
+        if !lines.iter().any(|line| reason.contains(line)) {
+            lines.insert(0, reason.clone());
+        }
         let path = self.path.join(name);
-        // CRIU's answer often has one of these lines, too.
-        let reason = error.to_string();
-        let error = if lines.iter().any(|line| line.contains(&reason)) {
-            Error::msg("criu failed")
-        } else {
-            error
-        };
-        let said = if lines.is_empty() {
-            String::new()
-        } else {
-            format!("; criu: {}", lines.join("; "))
-        };
-        error.context(format!("see `{}`{said}", path.display()))
+        anyhow!(
+            "criu failed: {} (its log is `{}`)",
+            lines.join("; "),
+            path.display()
+        )
     }
 
     fn last_errors(&self, name: &str) -> Result<Vec<String>> {
@@ -135,7 +146,11 @@ fn error_lines(log: &mut impl std::io::BufRead) -> Vec<String> {
         .is_ok_and(|read| read > 0)
     {
         let text = String::from_utf8_lossy(&line);
-        if text.contains("Error (") {
+        // `(00.52) Error (criu/mount.c:12): what is wrong`
+        if let Some((_, place_and_text)) = text.split_once("Error (") {
+            let text = place_and_text
+                .split_once("): ")
+                .map_or("", |(_, text)| text);
             let shown = text.chars().filter(|c| !c.is_control()).take(WIDTH);
             if found.len() == LINES {
                 found.remove(0);
@@ -161,7 +176,7 @@ mod tests {
         let log = lines.concat();
         let found = error_lines(&mut log.as_bytes());
         assert_eq!(found.len(), LINES);
-        assert_eq!(found[3], "(00.2) Error (criu/mount.c:5): no[2J mapping");
+        assert_eq!(found[3], "no[2J mapping");
         assert!(error_lines(&mut &b"all well\n\xff\xfe"[..]).is_empty());
     }
 
@@ -173,7 +188,13 @@ mod tests {
         assert!(work.check_log("restore.log").is_err());
         assert!(work.check_log("dump.log").is_ok());
         assert_eq!(work.open_file("restore.log").unwrap_err(), Errno::ELOOP);
-        let error = work.explain("restore.log", Error::msg("failed"));
-        assert!(!format!("{error:#}").contains("root:"));
+        let error = work.explain("restore.log", Failed("no reason".to_owned()).into());
+        let text = format!("{error:#}");
+        assert!(
+            text.starts_with("criu failed: no reason (its log is `"),
+            "{text}"
+        );
+        let own = work.explain("restore.log", Error::msg("hooks.prestart[0]"));
+        assert_eq!(format!("{own:#}"), "hooks.prestart[0]");
     }
 }

@@ -25,6 +25,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{Pid, pipe2};
 
+use self::log::Failed;
 use self::rpc::{Features, Kind, Message, Notify, Response};
 use crate::sys;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
@@ -135,7 +136,7 @@ impl Criu {
         let worker = self.start(&Birth::default())?;
         worker.send(request)?;
         let response = worker.receive()?.0;
-        ensure!(response.success, "criu refused: {}", reason(&response));
+        ensure!(response.success, Failed(reason(&response)));
         Ok(response)
     }
 
@@ -271,7 +272,7 @@ impl Worker {
                 Err(Errno::ECONNRESET) => (0, None),
                 other => other.context("listen to criu")?,
             };
-            ensure!(length > 0, "criu ended without an answer");
+            ensure!(length > 0, Failed("it ended without an answer".to_owned()));
             ensure!(length < BUFFER, "an answer of criu is too long");
             return Ok((Response::read(&buffer[..length])?, fd));
         }
@@ -289,7 +290,7 @@ impl Worker {
         loop {
             let (response, fd) = self.receive()?;
             if response.kind != Kind::Notify as u64 {
-                ensure!(response.success, "{}", reason(&response));
+                ensure!(response.success, Failed(reason(&response)));
                 ensure!(
                     response.kind == kind as u64,
                     "an answer of criu to something else ({})",
@@ -326,7 +327,7 @@ impl Worker {
     pub(crate) fn finish_well(self) -> Result<()> {
         match self.finish()? {
             Exit::Code(0) => Ok(()),
-            other => bail!("criu: {other}"),
+            other => bail!(Failed(other.to_string())),
         }
     }
 }
