@@ -4,7 +4,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns};
@@ -74,16 +75,23 @@ pub(crate) fn make_root_read_only(pid: i32) -> Result<()> {
         cgroup: None,
     };
     match clone3(&request).context("clone a process for the mount namespace")? {
-        Cloned::Child => exit_now(i32::from(change().is_err())),
+        Cloned::Child => exit_now(change().map_or_else(|error| errno_of(&error), |()| 0)),
         Cloned::Parent { pidfd, .. } => {
             let exit = wait_pidfd(pidfd.as_fd()).context("wait for the root to be read-only")?;
-            ensure!(
-                exit == Exit::Code(0),
-                "root.readonly: the restored root could not be made read-only"
-            );
-            Ok(())
+            let what = "root.readonly: make the restored root read-only";
+            match exit {
+                Exit::Code(0) => Ok(()),
+                Exit::Code(errno) => Err(Errno::from_raw(errno)).context(what),
+                signal @ Exit::Signal(_) => bail!("{what}: {signal}"),
+            }
         }
     }
+}
+
+fn errno_of(error: &anyhow::Error) -> i32 {
+    error
+        .downcast_ref::<Errno>()
+        .map_or(libc::EIO, |errno| *errno as i32)
 }
 
 fn make_point(plan: &RootfsPlan, index: usize, op: &MountOp, root: BorrowedFd<'_>) -> Result<()> {
