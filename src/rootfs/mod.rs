@@ -11,6 +11,7 @@
 
 mod cgroup;
 mod copy_up;
+mod detached;
 mod devices;
 mod idmap;
 mod joined_proc;
@@ -99,7 +100,7 @@ pub(crate) fn prepare(
 fn open_root(plan: &RootfsPlan) -> Result<OwnedFd> {
     match plan.namespaces.mount {
         MountNamespace::Foreign => pivot::open_directory(&plan.root),
-        MountNamespace::Detached => pivot::detached_root(plan),
+        MountNamespace::Detached => detached::detached_root(plan),
         MountNamespace::New => {
             pivot::set_propagation(plan.propagation)?;
             match &plan.overlay {
