@@ -144,10 +144,10 @@ fn joined_mount_namespace(cx: &Cx) {
 fn inherited_terminal(cx: &Cx) {
     let mut bundle =
         without_mount_namespace(cx.script("tty; stat -c %t:%T /dev/console; echo >/dev/console"));
-    bundle.set("/process/terminal", json!(true));
     if !supported(cx, &bundle) {
         return;
     }
+    bundle.set("/process/terminal", json!(true));
     let before = mounts_of("self");
     // `run` without a socket proxies its own terminal, here that of script(1).
     bundle.write();
