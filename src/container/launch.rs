@@ -137,7 +137,7 @@ impl<'a> Launch<'a> {
         };
         let joins = placement::open_namespaces(namespaces)?;
         let network = self.joined_network(&joins)?;
-        let (pid_namespace, joins) = placement::split_pid(namespaces, joins, stage);
+        let (pid_namespace, joins) = placement::split_pid(namespaces, joins);
         let joined_user = joins
             .iter()
             .find(|(place, _)| namespaces.join[*place].kind == Kind::User)

@@ -88,15 +88,14 @@ pub(super) fn namespace_of(pid: Pid, name: &str) -> Result<OwnedFd> {
     open(path.as_str(), flags, Mode::empty()).with_context(|| format!("open `{path}`"))
 }
 
-/// Separates a pid namespace to be joined, which the init enters by its birth, from what it joins by itself. A stage joins all.
+/// Separates a pid namespace to be joined, which the init enters by its birth, from what it or its stage joins.
 pub(super) fn split_pid(
     namespaces: &Namespaces,
     joins: Vec<(usize, OwnedFd)>,
-    stage: bool,
 ) -> (PidNamespace, Vec<(usize, OwnedFd)>) {
     let (mut pid, others): (Vec<_>, Vec<_>) = joins
         .into_iter()
-        .partition(|(place, _)| !stage && namespaces.join[*place].kind == Kind::Pid);
+        .partition(|(place, _)| namespaces.join[*place].kind == Kind::Pid);
     let pid = pid
         .pop()
         .map_or(PidNamespace::Entered, |(_, fd)| PidNamespace::ToJoin(fd));
