@@ -311,6 +311,14 @@ impl Ready {
         Ok(())
     }
 
+    /// Once the init is the only process: see [`placement::pids_while_made`].
+    pub(super) fn limit_pids(&self, pids: Option<i64>) -> Result<()> {
+        self.cgroup()?.apply_limits(&Resources {
+            pids,
+            ..Resources::default()
+        })
+    }
+
     fn hand_over_listener(&self, number: i32) -> Result<()> {
         let (pid, pidfd) = self.init()?;
         let listener = self

@@ -14,6 +14,7 @@ tests! {
     both neighbours_never_see_the_host_in_a_user_namespace = "runc 1.1.5 enters the pid namespace before the container's root";
     host its_proc_before_linux_6_17;
     both it_is_made_whole_outside;
+    host with_a_limit_of_one_process;
     host it_has_a_controlling_terminal;
     host a_failure_after_birth_leaves_nothing;
 }
@@ -26,7 +27,10 @@ fn join(bundle: &mut Bundle, first: &Container<'_>) {
     );
 }
 
+/// With the mappings that it has, which runc 1.1.5 asks for.
 fn join_user(bundle: &mut Bundle, first: &Container<'_>) {
+    bundle.user_namespace();
+    bundle.without_namespace("user");
     let path = format!("/proc/{}/ns/user", first.pid());
     bundle.push("/linux/namespaces", json!({"type": "user", "path": path}));
 }
@@ -218,4 +222,29 @@ fn a_failure_after_birth_leaves_nothing(cx: &Cx) {
     let pids = first.exec_sh("ls -d /proc/[0-9]*").ok();
     assert!(pids.stdout.lines().count() <= 3, "{pids}");
     first.end();
+}
+
+/// Processes of the runtime's own do not count.
+fn with_a_limit_of_one_process(cx: &Cx) {
+    for with_user_namespace in [false, true] {
+        let mut first = cx.named_bundle(&format!("first-{with_user_namespace}"));
+        let mut second = cx.named_bundle(&format!("second-{with_user_namespace}"));
+        if with_user_namespace {
+            first.user_namespace();
+        }
+        let first = cx.start(&first);
+        second.set("/linux/resources/pids", json!({"limit": 1}));
+        second.args(&["sleep", "1000"]);
+        cx.start(&second).end();
+        join(&mut second, &first);
+        if with_user_namespace {
+            join_user(&mut second, &first);
+        }
+        let second = cx.start(&second);
+        let file = cx.cgroup_dir("pids", &second.id).join("pids.max");
+        assert_eq!(std::fs::read_to_string(file).unwrap().trim(), "1");
+        assert_eq!(second.status(), "running");
+        second.end();
+        first.end();
+    }
 }
