@@ -5,6 +5,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use serde_json::json;
 
+use crate::hooks::{hook, log_dir, read};
+use crate::namespaces::ns_of;
 use crate::support::older::refuse;
 use crate::support::{Bundle, Container, Cx, eventually, tests};
 
@@ -14,6 +16,7 @@ tests! {
     both neighbours_never_see_the_host_in_a_user_namespace = "runc 1.1.5 enters the pid namespace before the container's root";
     host its_proc_before_linux_6_17;
     both it_is_made_whole_outside;
+    both hooks_find_the_namespaces_by_the_pid;
     host with_a_limit_of_one_process;
     host it_has_a_controlling_terminal;
     host a_failure_after_birth_leaves_nothing;
@@ -247,4 +250,46 @@ fn with_a_limit_of_one_process(cx: &Cx) {
         second.end();
         first.end();
     }
+}
+
+/// The pid in the state that hooks are given: until the root has been entered it may be of a process that the container is built
+/// by, but its namespaces are the container's; later it is the init's.
+fn hooks_find_the_namespaces_by_the_pid(cx: &Cx) {
+    let first = cx.start(&cx.named_bundle("first"));
+    let mut bundle = cx.named_bundle("second");
+    join(&mut bundle, &first);
+    let dir = log_dir(cx, &mut bundle);
+    let (kinds, files) = (
+        ["createRuntime", "createContainer"],
+        ["mnt", "net", "ipc", "uts"],
+    );
+    let pid = r#"$(sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')"#;
+    for kind in kinds {
+        let links = files.map(|file| format!("/proc/$pid/ns/{file}")).join(" ");
+        let out = dir.join(kind);
+        let out = out.display();
+        hook(
+            &mut bundle,
+            kind,
+            &format!("pid={pid}; readlink {links} >{out} || :"),
+        );
+    }
+    let out = dir.join("startContainer");
+    hook(
+        &mut bundle,
+        "startContainer",
+        &format!("echo {pid} >{}", out.display()),
+    );
+    let second = cx.start(&bundle);
+    let own = files.map(|file| ns_of(&second.pid().to_string(), file));
+    // runc tells the last two the pid that the init has inside.
+    for kind in &kinds[..if cx.is_rundlet() { 2 } else { 1 }] {
+        assert_eq!(read(&dir, kind).lines().collect::<Vec<_>>(), own, "{kind}");
+    }
+    eventually("the last hook has run", 10, || {
+        let pid = read(&dir, "startContainer");
+        !pid.is_empty() && (!cx.is_rundlet() || pid.trim() == second.pid().to_string())
+    });
+    second.end();
+    first.end();
 }
