@@ -38,6 +38,21 @@ fn join_user(bundle: &mut Bundle, first: &Container<'_>) {
     bundle.push("/linux/namespaces", json!({"type": "user", "path": path}));
 }
 
+/// A running container, and a bundle that joins its pid namespace; both in one user namespace if wanted.
+fn pair(cx: &Cx, with_user_namespace: bool) -> (Container<'_>, Bundle) {
+    let mut first = cx.named_bundle(&format!("first-{with_user_namespace}"));
+    let mut second = cx.named_bundle(&format!("second-{with_user_namespace}"));
+    if with_user_namespace {
+        first.user_namespace();
+    }
+    let first = cx.start(&first);
+    join(&mut second, &first);
+    if with_user_namespace {
+        join_user(&mut second, &first);
+    }
+    (first, second)
+}
+
 fn neighbours_never_see_the_host(cx: &Cx) {
     let first = cx.named_bundle("first");
     let second = cx.named_bundle("second");
@@ -139,16 +154,7 @@ fn watched(
 fn its_proc_before_linux_6_17(cx: &Cx) {
     let fsconfig_set_fd = 5;
     for with_user_namespace in [false, true] {
-        let mut first = cx.named_bundle(&format!("first-{with_user_namespace}"));
-        let mut second = cx.named_bundle(&format!("second-{with_user_namespace}"));
-        if with_user_namespace {
-            first.user_namespace();
-        }
-        let first = cx.start(&first);
-        join(&mut second, &first);
-        if with_user_namespace {
-            join_user(&mut second, &first);
-        }
+        let (first, mut second) = pair(cx, with_user_namespace);
         second.sh("tr '\\0' ' ' </proc/1/cmdline");
         second.write();
         let args = ["run", "--bundle", second.path.to_str().unwrap(), &second.id];
@@ -230,19 +236,9 @@ fn a_failure_after_birth_leaves_nothing(cx: &Cx) {
 /// Processes of the runtime's own do not count.
 fn with_a_limit_of_one_process(cx: &Cx) {
     for with_user_namespace in [false, true] {
-        let mut first = cx.named_bundle(&format!("first-{with_user_namespace}"));
-        let mut second = cx.named_bundle(&format!("second-{with_user_namespace}"));
-        if with_user_namespace {
-            first.user_namespace();
-        }
-        let first = cx.start(&first);
+        let (first, mut second) = pair(cx, with_user_namespace);
         second.set("/linux/resources/pids", json!({"limit": 1}));
         second.args(&["sleep", "1000"]);
-        cx.start(&second).end();
-        join(&mut second, &first);
-        if with_user_namespace {
-            join_user(&mut second, &first);
-        }
         let second = cx.start(&second);
         let file = cx.cgroup_dir("pids", &second.id).join("pids.max");
         assert_eq!(std::fs::read_to_string(file).unwrap().trim(), "1");
