@@ -28,6 +28,7 @@ mod sys;
 mod testing;
 
 fn main() -> ExitCode {
+    sys::process::without_backtraces();
     std::panic::set_hook(Box::new(|panic| {
         log::fatal(&format!("internal error: {panic}"));
     }));
