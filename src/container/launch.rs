@@ -117,6 +117,9 @@ impl<'a> Launch<'a> {
         if let Some(rdt) = &self.plan.rdt {
             creating.make_rdt(rdt)?;
         }
+        let wanted_pids = self.plan.resources.pids;
+        let pids_while_made = placement::pids_while_made(&self.plan);
+        self.plan.resources.pids = pids_while_made.or(wanted_pids);
         let cgroup = creating.make_cgroup(&self.plan.resources, &self.plan.delegation)?;
         placement::make_overlay_directories(&self.plan.rootfs)?;
         let namespaces = &self.plan.namespaces;
@@ -137,7 +140,7 @@ impl<'a> Launch<'a> {
         };
         let joins = placement::open_namespaces(namespaces)?;
         let network = self.joined_network(&joins)?;
-        let (pid_namespace, joins) = placement::split_pid(namespaces, joins, stage);
+        let (pid_namespace, joins) = placement::split_pid(namespaces, joins);
         let joined_user = joins
             .iter()
             .find(|(place, _)| namespaces.join[*place].kind == Kind::User)
@@ -186,6 +189,9 @@ impl<'a> Launch<'a> {
         };
         ready.place(stage)?;
         ready.await_ready()?;
+        if pids_while_made.is_some() {
+            ready.limit_pids(wanted_pids)?;
+        }
         Ok(ready)
     }
 

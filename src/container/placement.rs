@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use super::Live;
 use crate::fs::procfs;
 use crate::init::PidNamespace;
+use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::namespaces::{Kind, Namespaces, offsets_text};
 use crate::plan::process::Rlimit;
@@ -88,19 +89,30 @@ pub(super) fn namespace_of(pid: Pid, name: &str) -> Result<OwnedFd> {
     open(path.as_str(), flags, Mode::empty()).with_context(|| format!("open `{path}`"))
 }
 
-/// Separates a pid namespace to be joined, which the init enters by its birth, from what it joins by itself. A stage joins all.
+/// Separates a pid namespace to be joined, which the init enters by its birth, from what it or its stage joins.
 pub(super) fn split_pid(
     namespaces: &Namespaces,
     joins: Vec<(usize, OwnedFd)>,
-    stage: bool,
 ) -> (PidNamespace, Vec<(usize, OwnedFd)>) {
     let (mut pid, others): (Vec<_>, Vec<_>) = joins
         .into_iter()
-        .partition(|(place, _)| !stage && namespaces.join[*place].kind == Kind::Pid);
+        .partition(|(place, _)| namespaces.join[*place].kind == Kind::Pid);
     let pid = pid
         .pop()
         .map_or(PidNamespace::Entered, |(_, fd)| PidNamespace::ToJoin(fd));
     (pid, others)
+}
+
+/// The most processes of the runtime's own at once in a container that is being made: the builder, its sibling, and the two that
+/// make a proc on older kernels.
+const BUILDERS: i64 = 4;
+
+/// The limit of processes while the container is made, where not only its init is in its cgroup then and the wanted one is too
+/// low for that. The wanted one has to follow.
+pub(super) fn pids_while_made(plan: &Plan) -> Option<i64> {
+    let alone = !plan.namespaces.needs_stage() && !plan.namespaces.joins(Kind::Pid);
+    let limit = plan.resources.pids?;
+    (!alone && (0..BUILDERS).contains(&limit)).then_some(BUILDERS)
 }
 
 /// Non-dumpable before anything of the container can see a process of ours (E2). The process cloned next inherits it, and its

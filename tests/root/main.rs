@@ -28,6 +28,7 @@ mod capabilities;
 mod cgroup_edges;
 mod cgroups;
 mod chaos;
+mod chrooted;
 mod command_line;
 mod conversions;
 mod delegation;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
         output::TESTS,
         events::TESTS,
         against_runc::TESTS,
+        chrooted::TESTS,
         command_line::TESTS,
         exec::TESTS,
         exec_process::TESTS,

@@ -8,6 +8,7 @@ pub(crate) mod agent;
 mod boxed;
 pub(crate) mod bundle;
 pub(crate) mod leak;
+pub(crate) mod older;
 mod runner;
 pub(crate) mod runtime;
 pub(crate) mod steps;
