@@ -171,7 +171,7 @@ static FEATURES: Features = Features {
         commit: COMMIT,
         version: VERSION,
     },
-    potentially_unsafe_config_annotations: &["bundle", "org.rundlet."],
+    potentially_unsafe_config_annotations: &["bundle", "org.criu.config", "org.rundlet."],
 };
 
 const MOUNT_OPTIONS: List = &[

@@ -18,7 +18,7 @@ use crate::init::PidNamespace;
 use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::namespaces::{Kind, Namespaces, offsets_text};
-use crate::plan::process::Rlimit;
+use crate::plan::process::{Process, Rlimit};
 use crate::plan::rootfs::RootfsPlan;
 use crate::proto::Failure;
 use crate::sys;
@@ -40,6 +40,17 @@ pub(super) fn preserve_descriptors(asked: u32) -> Result<u32> {
     sys::fd::close_range(3 + count, sys::fd::LAST, sys::fd::Fate::CloseOnExec)
         .context("mark the caller's descriptors close-on-exec")?;
     Ok(count)
+}
+
+/// What a container without a terminal of its own gets as its first descriptors: pipes are known by number to a checkpoint.
+pub(super) fn standard_streams(process: &Process) -> Vec<String> {
+    if process.terminal {
+        return Vec::new();
+    }
+    let link = |number| std::fs::read_link(format!("/proc/self/fd/{number}"));
+    (0..3)
+        .map(|number| link(number).map_or_else(|_| String::new(), |to| to.display().to_string()))
+        .collect()
 }
 
 /// Before the first clone. Inherited as ignored, SIGCHLD would make the kernel reap children before they are waited for.

@@ -13,6 +13,7 @@ pub(crate) mod mount_options;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod net_devices;
+pub(crate) mod outside;
 pub(crate) mod process;
 pub(crate) mod rdt;
 pub(crate) mod resource_checks;

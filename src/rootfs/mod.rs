@@ -19,6 +19,7 @@ mod mask;
 mod mount;
 mod overlay;
 mod pivot;
+pub(crate) mod restored;
 mod sources;
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,7 @@ mod cgroup_edges;
 mod cgroups;
 mod chaos;
 mod chrooted;
+mod checkpoint;
 mod command_line;
 mod conversions;
 mod delegation;
@@ -60,6 +61,7 @@ mod overlay;
 mod process;
 mod published_holes;
 mod races;
+mod restored;
 mod rootless;
 mod rootless_cgroups;
 mod scheduler;
@@ -98,6 +100,8 @@ fn main() -> ExitCode {
         events::TESTS,
         against_runc::TESTS,
         chrooted::TESTS,
+        checkpoint::TESTS,
+        restored::TESTS,
         command_line::TESTS,
         exec::TESTS,
         exec_process::TESTS,
