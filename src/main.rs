@@ -33,6 +33,7 @@ mod testing;
 static ALLOCATOR: sys::arena::Arena = sys::arena::Arena::new();
 
 fn main() -> ExitCode {
+    sys::process::without_backtraces();
     std::panic::set_hook(Box::new(|panic| {
         log::fatal(&format!("internal error: {panic}"));
     }));

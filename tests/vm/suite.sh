@@ -4,8 +4,8 @@
 #
 #   tests/vm/suite.sh [PART[:WORD]...]     only these parts; only their tests that have WORD in the name
 #
-#   RUNDLET_TEST_RUNTIME   another runtime than the one that is built here: a static binary of this machine, or the name of
-#                          one that the guest has (runc, crun)
+#   RUNDLET_TEST_RUNTIME   another runtime than what `make static` has built: a static binary of this machine, or the name
+#                          of one that the guest has (runc, crun)
 #   RUNDLET_VM_...         see `vm`
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -58,11 +58,7 @@ built() {
 }
 
 collect_files() {
-    runtime=${RUNDLET_TEST_RUNTIME:-}
-    if [ -z "$runtime" ]; then
-        "$cargo" build --release --target "$target"
-        runtime=target/$target/release/rundlet
-    fi
+    runtime=${RUNDLET_TEST_RUNTIME:-target/$target/release/rundlet}
     if [ -f "$runtime" ]; then
         cp "$runtime" "$files/$(basename "$runtime")"
         runtime=$dir/$(basename "$runtime")
