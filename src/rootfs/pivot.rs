@@ -37,7 +37,7 @@ pub(super) fn propagate(kind: u64) -> Attr {
 /// A directory of the host by its path, as an O_PATH descriptor.
 pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    nix::fcntl::open(path, flags, Mode::empty())
+    nix::fcntl::openat(nix::fcntl::AT_FDCWD, path, flags, Mode::empty())
         .with_context(|| format!("open `{}`", path.display()))
 }
 

@@ -18,7 +18,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{SELINUX_MAGIC, statfs};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxPids, LinuxResources, Process, Spec};
@@ -165,7 +165,7 @@ fn joins_own_network(spec: &Spec) -> bool {
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let operation = || format!("open `{}`", path.display());
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let fd = open(path, flags, Mode::empty()).with_context(operation)?;
+    let fd = openat(AT_FDCWD, path, flags, Mode::empty()).with_context(operation)?;
     read_whole(std::fs::File::from(fd), path)
 }
 
