@@ -18,7 +18,7 @@ use crate::init::PidNamespace;
 use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::namespaces::{Kind, Namespaces, offsets_text};
-use crate::plan::process::Rlimit;
+use crate::plan::process::{Process, Rlimit, names};
 use crate::plan::rootfs::RootfsPlan;
 use crate::proto::Failure;
 use crate::sys;
@@ -40,6 +40,17 @@ pub(super) fn preserve_descriptors(asked: u32) -> Result<u32> {
     sys::fd::close_range(3 + count, sys::fd::LAST, sys::fd::Fate::CloseOnExec)
         .context("mark the caller's descriptors close-on-exec")?;
     Ok(count)
+}
+
+/// Where the process stays in the runtime's user namespace, it can have no capability that the runtime lacks.
+pub(super) fn restrict_capabilities(process: &mut Process, host: &Host) {
+    let missing = process.capabilities.restrict(host.permitted);
+    if missing != 0 {
+        log::warn(format_args!(
+            "process.capabilities: left out, for the runtime itself does not have them: {}",
+            names(missing)
+        ));
+    }
 }
 
 /// Before the first clone. Inherited as ignored, SIGCHLD would make the kernel reap children before they are waited for.
