@@ -84,13 +84,7 @@ impl<'a> Launch<'a> {
             plan::rootless::check(&plan, &host)?;
         }
         if !plan.namespaces.has(Kind::User) {
-            let missing = plan.process.capabilities.restrict(host.permitted);
-            if missing != 0 {
-                let names = plan::process::names(missing);
-                log::warn(format_args!(
-                    "process.capabilities: left out, for the runtime itself does not have them: {names}"
-                ));
-            }
+            placement::restrict_capabilities(&mut plan.process, &host);
         }
         ensure!(
             plan.net_devices.is_empty() || (host.euid == 0 && in_initial_user_namespace()),

@@ -11,19 +11,20 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::fstat;
 use nix::unistd::setsid;
 
-use super::child::{self, Child, PidNamespace};
+use super::child::{self, Child, ContainerPart, PidNamespace};
+use super::namespaces::join_message;
+use crate::plan::Plan;
+use crate::plan::namespaces::Kind;
 use crate::proto::FromInit;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::ioctl;
 use crate::sys::process::exit_now;
 
-const JOIN: &str = "linux.namespaces: join pid namespace";
-
 /// For the children: the process itself stays where it is.
 pub(super) fn join(child: &mut Child<'_>) -> Result<()> {
     let part = child.part()?;
     if let PidNamespace::ToJoin(namespace) = &part.pid_namespace {
-        setns(namespace, CloneFlags::CLONE_NEWPID).context(JOIN)?;
+        setns(namespace, CloneFlags::CLONE_NEWPID).with_context(|| message(part.plan))?;
         part.pid_namespace = PidNamespace::ForChildren;
     }
     Ok(())
@@ -33,10 +34,10 @@ pub(super) fn join(child: &mut Child<'_>) -> Result<()> {
 /// can be elsewhere: what createContainer hooks start is born there, too, and has the host's root. No engine shares a pid
 /// namespace without the user namespace that owns it.
 pub(super) fn join_early(
-    pid_namespace: &mut PidNamespace,
+    part: &mut ContainerPart<'_>,
     joined: Option<BorrowedFd<'_>>,
 ) -> Result<()> {
-    let PidNamespace::ToJoin(namespace) = pid_namespace else {
+    let PidNamespace::ToJoin(namespace) = &part.pid_namespace else {
         return Ok(());
     };
     if let Some(joined) = joined
@@ -47,10 +48,16 @@ pub(super) fn join_early(
     match setns(namespace.as_fd(), CloneFlags::CLONE_NEWPID) {
         // The joined user namespace may be above the owner.
         Err(Errno::EPERM) if joined.is_some() => return Ok(()),
-        other => other.context(JOIN)?,
+        other => other.with_context(|| message(part.plan))?,
     }
-    *pid_namespace = PidNamespace::ForChildren;
+    part.pid_namespace = PidNamespace::ForChildren;
     Ok(())
+}
+
+fn message(plan: &Plan) -> String {
+    let mut joins = plan.namespaces.join.iter();
+    let join = joins.find(|join| join.kind == Kind::Pid);
+    join.map_or_else(String::new, join_message)
 }
 
 fn owns(user_namespace: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> nix::Result<bool> {

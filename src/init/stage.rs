@@ -124,7 +124,7 @@ fn join_all(child: &mut Child<'_>) -> Result<()> {
         }
     }
     let joined = user.first().map(|(_, fd)| fd.as_fd());
-    birth::join_early(&mut part.pid_namespace, joined)?;
+    birth::join_early(part, joined)?;
     for (index, fd) in user.into_iter().chain(denied) {
         setns(&fd, joins[index].kind.flag()).with_context(|| join_message(&joins[index]))?;
     }
