@@ -8,6 +8,7 @@ pub(crate) mod agent;
 mod boxed;
 pub(crate) mod bundle;
 pub(crate) mod leak;
+mod observed;
 mod runner;
 pub(crate) mod runtime;
 pub(crate) mod steps;
