@@ -28,7 +28,13 @@ mod sys;
 #[cfg(test)]
 mod testing;
 
+/// Unit tests run in threads for long: they keep the system's.
+#[cfg(not(test))]
+#[global_allocator]
+static ALLOCATOR: sys::arena::Arena = sys::arena::Arena::new();
+
 fn main() -> ExitCode {
+    sys::process::without_backtraces();
     std::panic::set_hook(Box::new(|panic| {
         log::fatal(&format!("internal error: {panic}"));
     }));

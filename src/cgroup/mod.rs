@@ -1,8 +1,8 @@
 //! The cgroup of one container: by the cgroupfs driver v2, or v1 with or without a hybrid v2 hierarchy; by the systemd driver a
 //! unit's on v2.
 //!
-//! Called by `container`: `plan`, then `make` before the clone, `place` (v1, systemd) right after it, `apply` while the child waits; every
-//! later command goes by `open` of the record in state.json. Nothing here knows the OCI types.
+//! Called by `container`: `plan`, then `make` before the clone, `place` (v1, systemd) right after it, `apply` while the child
+//! waits; every later command goes by `open` of the record in state.json. Nothing here knows the OCI types.
 pub(crate) mod detect;
 mod devices;
 mod dir;
@@ -384,8 +384,9 @@ impl Cgroup {
         dir.map_or_else(|| Ok(Vec::new()), procs::pids)
     }
 
-    /// Removes the container's cgroup and all below it, not what lies above, even if it was made for it: others may be
-    /// using that by now. Processes still inside are killed, unless it was only planned. What is left after `time` is an error that names it.
+    /// Removes the container's cgroup and all below it, not what lies above, even if it was made for it: others may be using that
+    /// by now. Processes still inside are killed, unless it was only planned. What is left after `time` is an error that names
+    /// it.
     pub(crate) fn remove(&self, time: Duration) -> Result<()> {
         let left = if self.made { Left::Kill } else { Left::Keep };
         match &self.kind {

@@ -248,7 +248,7 @@ impl Ready {
         net::move_all(&self.plan.net_devices, namespace.as_fd())
     }
 
-    /// The stage has cloned the init as its sibling, so it is this process's child; the stage itself ends.
+    /// The stage has cloned the init as its sibling, so it is this process's child, and ends; or it has become the init.
     fn adopt_init(&mut self) -> Result<()> {
         match self.receive()? {
             FromInit::InitPid(pid) => self.adopt(Pid::from_raw(pid)),
@@ -258,6 +258,9 @@ impl Ready {
 
     fn adopt(&mut self, pid: Pid) -> Result<()> {
         let (stage, _) = self.init()?;
+        if stage == pid {
+            return Ok(());
+        }
         let pidfd =
             pidfd::open(pid).with_context(|| format!("open pidfd of init process {pid}"))?;
         self.creating.init = Some((pid, pidfd));
@@ -329,6 +332,14 @@ impl Ready {
             self.cgroup()?.delegate(pid, &self.plan.delegation)?;
         }
         Ok(())
+    }
+
+    /// Once the init is the only process: see [`placement::pids_while_made`].
+    pub(super) fn limit_pids(&self, pids: Option<i64>) -> Result<()> {
+        self.cgroup()?.apply_limits(&Resources {
+            pids,
+            ..Resources::default()
+        })
     }
 
     fn hand_over_listener(&self, number: i32) -> Result<()> {

@@ -84,13 +84,7 @@ impl<'a> Launch<'a> {
             plan::rootless::check(&plan, &host)?;
         }
         if !plan.namespaces.has(Kind::User) {
-            let missing = plan.process.capabilities.restrict(host.permitted);
-            if missing != 0 {
-                let names = plan::process::names(missing);
-                log::warn(format_args!(
-                    "process.capabilities: left out, for the runtime itself does not have them: {names}"
-                ));
-            }
+            placement::restrict_capabilities(&mut plan.process, &host);
         }
         ensure!(
             plan.net_devices.is_empty() || (host.euid == 0 && in_initial_user_namespace()),
@@ -118,6 +112,9 @@ impl<'a> Launch<'a> {
         if let Some(rdt) = &self.plan.rdt {
             creating.make_rdt(rdt)?;
         }
+        let wanted_pids = self.plan.resources.pids;
+        let pids_while_made = placement::pids_while_made(&self.plan);
+        self.plan.resources.pids = pids_while_made.or(wanted_pids);
         let cgroup = creating.make_cgroup(&self.plan.resources, &self.plan.delegation)?;
         placement::make_overlay_directories(&self.plan.rootfs)?;
         let namespaces = &self.plan.namespaces;
@@ -138,7 +135,7 @@ impl<'a> Launch<'a> {
         };
         let joins = placement::open_namespaces(namespaces)?;
         let network = self.joined_network(&joins)?;
-        let (pid_namespace, joins) = placement::split_pid(namespaces, joins, stage);
+        let (pid_namespace, joins) = placement::split_pid(namespaces, joins);
         let joined_user = joins
             .iter()
             .find(|(place, _)| namespaces.join[*place].kind == Kind::User)
@@ -187,6 +184,9 @@ impl<'a> Launch<'a> {
         };
         ready.place(stage)?;
         ready.await_ready()?;
+        if pids_while_made.is_some() {
+            ready.limit_pids(wanted_pids)?;
+        }
         Ok(ready)
     }
 

@@ -60,6 +60,8 @@ rundlet_is_tested() { [[ $runtime_name == rundlet* ]]; }
 # The directory of a process's cgroup.
 cgroup_of() { echo "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$1/cgroup")"; }
 
+. "$(dirname "$0")/terminal.sh"
+
 # As /proc has them.
 own_capabilities=$(sed -n 's/^CapEff:\s*//p' /proc/self/status)
 

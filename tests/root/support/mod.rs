@@ -8,6 +8,8 @@ pub(crate) mod agent;
 mod boxed;
 pub(crate) mod bundle;
 pub(crate) mod leak;
+mod observed;
+pub(crate) mod older;
 mod runner;
 pub(crate) mod runtime;
 pub(crate) mod steps;
