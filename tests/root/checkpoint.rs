@@ -304,7 +304,10 @@ fn a_copy_is_made_of_a_running_one(cx: &Cx) {
     let bundle = counter(cx);
     let container = start(cx, &bundle);
     counts_on(&container, 1);
+    // As containerd gives it: by a link.
     let work = images(cx, "work");
+    fs::create_dir(images(cx, "work-of")).unwrap();
+    std::os::unix::fs::symlink(images(cx, "work-of"), &work).unwrap();
     checkpoint(
         cx,
         &container.id,
