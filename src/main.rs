@@ -7,6 +7,7 @@ mod cgroup;
 mod cli;
 mod console;
 mod container;
+mod criu;
 mod error;
 mod features;
 mod fs;
@@ -26,6 +27,11 @@ mod spec;
 mod sys;
 #[cfg(test)]
 mod testing;
+
+/// Unit tests run in threads for long: they keep the system's.
+#[cfg(not(test))]
+#[global_allocator]
+static ALLOCATOR: sys::arena::Arena = sys::arena::Arena::new();
 
 fn main() -> ExitCode {
     sys::process::without_backtraces();

@@ -24,6 +24,7 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -349,6 +350,18 @@ impl Cgroup {
         match &self.kind {
             Kind::V1(c) => c.thaw_all(),
             Kind::V2(_) | Kind::Systemd(_) | Kind::None => Ok(()),
+        }
+    }
+
+    /// The directory whose freezer stops all processes.
+    pub(crate) fn freezer(&self) -> Option<PathBuf> {
+        match self.mount_info() {
+            CgroupMounts::Unavailable => None,
+            CgroupMounts::V2 { path } => Some(path),
+            CgroupMounts::V1 { hierarchies } => hierarchies
+                .into_iter()
+                .find(|at| at.options.split(',').any(|option| option == "freezer"))
+                .map(|at| at.path),
         }
     }
 

@@ -33,11 +33,11 @@ pub(super) struct Creating {
     pub(super) slot: Slot,
     pub(super) record: Option<Record>,
     pub(super) cgroup: Option<Cgroup>,
-    rdt: Option<rdt::Group>,
+    pub(super) rdt: Option<rdt::Group>,
     pub(super) init: Option<(Pid, OwnedFd)>,
     /// Network devices that the container has been given.
-    devices: Option<net::Moved>,
-    hooks_ran: bool,
+    pub(super) devices: Option<net::Moved>,
+    pub(super) hooks_ran: bool,
     committed: bool,
 }
 
@@ -68,7 +68,7 @@ impl Creating {
     }
 
     /// Puts the first process into the cgroup. One that is made only with it is recorded as ours, also when it failed halfway.
-    fn place(&mut self, pid: Pid) -> Result<()> {
+    pub(super) fn place(&mut self, pid: Pid) -> Result<()> {
         let cgroup = self.cgroup.as_mut().context("no cgroup was planned")?;
         let placed = cgroup.place(pid);
         self.record_cgroup()?;
@@ -100,6 +100,29 @@ impl Creating {
         record.rdt = Some(group.record().clone());
         self.rdt = Some(group);
         self.slot.write(record)
+    }
+}
+
+impl Creating {
+    /// The container stands: it is not taken back any more.
+    pub(super) fn release(mut self, status: Status) -> Result<Live> {
+        let (_, pidfd) = self.init.take().context("the container has no init")?;
+        let record = self.record.take().context("the container has no record")?;
+        let init = record.init.context("the container was not recorded")?;
+        self.committed = true;
+        if let Some(devices) = self.devices.take() {
+            devices.keep();
+        }
+        let slot = self.slot.try_clone()?;
+        Ok(Live {
+            container: Container {
+                slot,
+                record,
+                status,
+            },
+            init,
+            pidfd,
+        })
     }
 }
 
@@ -377,32 +400,7 @@ impl Ready {
         }
     }
 
-    /// The container stands: it is not taken back any more.
-    pub(super) fn release(mut self, status: Status) -> Result<Live> {
-        let (_, pidfd) = self
-            .creating
-            .init
-            .take()
-            .context("the container has no init")?;
-        let record = self
-            .creating
-            .record
-            .take()
-            .context("the container has no record")?;
-        let init = record.init.context("the container was not recorded")?;
-        self.creating.committed = true;
-        if let Some(devices) = self.creating.devices.take() {
-            devices.keep();
-        }
-        let slot = self.creating.slot.try_clone()?;
-        Ok(Live {
-            container: Container {
-                slot,
-                record,
-                status,
-            },
-            init,
-            pidfd,
-        })
+    pub(super) fn release(self, status: Status) -> Result<Live> {
+        self.creating.release(status)
     }
 }

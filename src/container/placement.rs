@@ -53,6 +53,17 @@ pub(super) fn restrict_capabilities(process: &mut Process, host: &Host) {
     }
 }
 
+/// What a container without a terminal of its own gets as its first descriptors: pipes are known by number to a checkpoint.
+pub(super) fn standard_streams(process: &Process) -> Vec<String> {
+    if process.terminal {
+        return Vec::new();
+    }
+    let link = |number| std::fs::read_link(format!("/proc/self/fd/{number}"));
+    (0..3)
+        .map(|number| link(number).map_or_else(|_| String::new(), |to| to.display().to_string()))
+        .collect()
+}
+
 /// Before the first clone. Inherited as ignored, SIGCHLD would make the kernel reap children before they are waited for.
 pub(super) fn keep_children_for_wait() -> Result<()> {
     sys::process::default_signal(libc::SIGCHLD).context("reset SIGCHLD")

@@ -10,6 +10,7 @@ use nix::sys::stat::Mode;
 use super::record::{ProcessId, Record};
 use super::store::{GATE, Slot};
 use crate::cgroup::Cgroup;
+use crate::fs::small::read_file;
 
 /// The words of the runtime-spec (runtime.md "State") and runc's `paused`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ pub(crate) fn identify(pid: i32) -> Result<ProcessId> {
 
 /// State letter and start time. The name in field 2 may hold spaces and parentheses, so fields count from its end.
 fn stat(pid: i32) -> Option<(char, u64)> {
-    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = read_file(format!("/proc/{pid}/stat")).ok()?;
     let text = String::from_utf8_lossy(&text);
     let fields: Vec<&str> = text
         .get(text.rfind(')')? + 1..)?

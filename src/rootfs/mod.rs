@@ -11,6 +11,7 @@
 
 mod cgroup;
 mod copy_up;
+mod detached;
 mod devices;
 mod idmap;
 mod joined_proc;
@@ -18,6 +19,7 @@ mod mask;
 mod mount;
 mod overlay;
 mod pivot;
+pub(crate) mod restored;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -106,7 +108,7 @@ pub(crate) fn prepare(
 fn open_root(plan: &RootfsPlan, outer: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     match plan.namespaces.mount {
         MountNamespace::Foreign => pivot::open_directory(&plan.root),
-        MountNamespace::Detached => pivot::detached_root(plan),
+        MountNamespace::Detached => detached::detached_root(plan),
         MountNamespace::New => {
             pivot::set_propagation(outer, plan.propagation)?;
             match &plan.overlay {

@@ -37,7 +37,7 @@ pub(super) fn propagate(kind: u64) -> Attr {
 /// A directory of the host by its path, as an O_PATH descriptor.
 pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    nix::fcntl::open(path, flags, Mode::empty())
+    nix::fcntl::openat(nix::fcntl::AT_FDCWD, path, flags, Mode::empty())
         .with_context(|| format!("open `{}`", path.display()))
 }
 
@@ -120,31 +120,6 @@ pub(super) fn attach_root(plan: &RootfsPlan) -> Result<OwnedFd> {
     set_attr(tree.as_fd(), Depth::Top, propagate(libc::MS_PRIVATE)).context("make it private")?;
     attach(tree.as_fd(), root.as_fd()).context("attach it")?;
     Ok(tree)
-}
-
-/// A copy of the root that is attached nowhere, to be mounted on and entered by chroot(2) (M5): nobody else's mount changes,
-/// `..` ends at its top as behind a pivot, and it goes with the container's last process. Private as a whole before
-/// anything is mounted on it, or a shared mount would pass that on to its peers.
-pub(super) fn detached_root(plan: &RootfsPlan) -> Result<OwnedFd> {
-    let root = open_directory(&plan.root)?;
-    ask_for_detached_mounts(root.as_fd())?;
-    let tree = clone_tree(root.as_fd(), Path::new(""), Depth::Recursive).context("copy it")?;
-    let private = propagate(libc::MS_PRIVATE);
-    set_attr(tree.as_fd(), Depth::Recursive, private).context("make it private")?;
-    Ok(tree)
-}
-
-/// Before anything is made, so that an older kernel leaves nothing behind: tried on two further copies.
-fn ask_for_detached_mounts(root: BorrowedFd<'_>) -> Result<()> {
-    let copy = || clone_tree(root, Path::new(""), Depth::Top);
-    let (lower, upper) = (copy().context("copy it")?, copy().context("copy it")?);
-    for tree in [&lower, &upper] {
-        set_attr(tree.as_fd(), Depth::Top, propagate(libc::MS_PRIVATE))
-            .context("make it private")?;
-    }
-    attach(upper.as_fd(), lower.as_fd()).context(
-        "mount on a copy of it (without a mount namespace of its own a container needs Linux 6.15)",
-    )
 }
 
 /// Where mounts stay shared, the one that the root is attached to must not be: the kernel pivots into no root whose

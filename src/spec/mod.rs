@@ -6,6 +6,9 @@
 
 mod compat;
 mod locate;
+mod required;
+#[cfg(test)]
+mod schema_tests;
 pub(crate) mod template;
 pub(crate) mod validate;
 pub(crate) mod validate_sysctl;
@@ -15,7 +18,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{SELINUX_MAGIC, statfs};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxPids, LinuxResources, Process, Spec};
@@ -32,25 +35,38 @@ const SIZE_GUESS: usize = 32 << 10;
 /// Loads and validates a configuration, by a path below the current directory (the bundle): what comes back can be
 /// planned.
 pub(crate) fn load_config(path: &Path) -> Result<Spec> {
-    let bytes = read_bounded(path)?;
-    let mut spec: Spec = parse(&bytes, path, compat::repair_config)?;
-    if compat::pids_limit_reads_zero(&spec) {
-        compat::unset_absent_pids_limit(&mut spec, &bytes);
-    }
-    if let Some(process) = spec.process() {
-        compat::require_io_class(process, &bytes, "process.")
-            .with_context(|| path.display().to_string())?;
-    }
-    validate::config(&spec, host_facts(spec.process().as_ref(), Some(&spec)))
-        .with_context(|| path.display().to_string())?;
+    let spec = parse_config(&read_bounded(path)?, path)?;
+    check_config(
+        &spec,
+        path,
+        host_facts(spec.process().as_ref(), Some(&spec)),
+    )?;
+    validate::for_linux(&spec).with_context(|| path.display().to_string())?;
     Ok(spec)
+}
+
+fn parse_config(bytes: &[u8], path: &Path) -> Result<Spec> {
+    let mut spec: Spec = parse(bytes, path, compat::repair_config)?;
+    if compat::pids_limit_reads_zero(&spec) {
+        compat::unset_absent_pids_limit(&mut spec, bytes);
+    }
+    let more: required::Config = parse_once(bytes, path)?;
+    if more.asks_for_monitoring() {
+        compat::enable_monitoring(&mut spec);
+    }
+    Ok(spec)
+}
+
+/// What the specification has against a document, whatever platform it is for.
+fn check_config(spec: &Spec, path: &Path, facts: HostFacts) -> Result<()> {
+    validate::config(spec, facts).with_context(|| path.display().to_string())
 }
 
 /// Loads and validates the process object of `exec --process FILE`.
 pub(crate) fn load_process(path: &Path) -> Result<Process> {
     let bytes = read_bounded(path)?;
     let process: Process = parse(&bytes, path, compat::repair_process)?;
-    compat::require_io_class(&process, &bytes, "").with_context(|| path.display().to_string())?;
+    parse_once::<required::Process>(&bytes, path)?;
     check_process(&process).with_context(|| path.display().to_string())?;
     Ok(process)
 }
@@ -149,7 +165,7 @@ fn joins_own_network(spec: &Spec) -> bool {
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let operation = || format!("open `{}`", path.display());
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let fd = open(path, flags, Mode::empty()).with_context(operation)?;
+    let fd = openat(AT_FDCWD, path, flags, Mode::empty()).with_context(operation)?;
     read_whole(std::fs::File::from(fd), path)
 }
 
@@ -199,14 +215,23 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path, repair: Repair) -> Resu
         } else {
             (repaired.as_slice(), error)
         };
-        let at = locate::path_of(text, error.line(), error.column());
-        let place = if at.is_empty() {
-            String::new()
-        } else {
-            format!("{at}: ")
-        };
-        anyhow!("{}: {place}{}", path.display(), locate::reason(&error))
+        refused(text, path, &error)
     })
+}
+
+/// Of a text that the strict parse has taken already.
+fn parse_once<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| refused(bytes, path, &error))
+}
+
+fn refused(text: &[u8], path: &Path, error: &serde_json::Error) -> anyhow::Error {
+    let at = locate::path_of(text, error.line(), error.column());
+    let place = if at.is_empty() {
+        String::new()
+    } else {
+        format!("{at}: ")
+    };
+    anyhow!("{}: {place}{}", path.display(), locate::reason(error))
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod capabilities;
 mod cgroup_edges;
 mod cgroups;
 mod chaos;
+mod checkpoint;
 mod chrooted;
 mod command_line;
 mod conversions;
@@ -60,6 +61,7 @@ mod overlay;
 mod process;
 mod published_holes;
 mod races;
+mod restored;
 mod rootless;
 mod rootless_cgroups;
 mod scheduler;
@@ -98,6 +100,8 @@ fn main() -> ExitCode {
         events::TESTS,
         against_runc::TESTS,
         chrooted::TESTS,
+        checkpoint::TESTS,
+        restored::TESTS,
         command_line::TESTS,
         exec::TESTS,
         exec_process::TESTS,

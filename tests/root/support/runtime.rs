@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{Bundle, Cx, alive, eventually};
 
 /// No command of the suite takes longer; one that does is killed and the test fails.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Output {
     what: String,
