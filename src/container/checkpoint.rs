@@ -52,10 +52,11 @@ pub(crate) fn checkpoint(context: &Context, options: &CheckpointOptions) -> Resu
         criu.require_features(wanted, "--lazy-pages")?;
     }
     let images = Directory::make("--image-path", &options.images)?;
+    images.check_images()?;
     if let Some(parent) = &options.flags.parent {
-        Directory::open("--parent-path", &options.images.join(parent))?;
+        Directory::open("--parent-path", &options.images.join(parent))?.check_images()?;
     }
-    let work = Directory::for_log(options.work.as_deref(), &options.images, dump::LOG)?;
+    let work = Directory::for_work(options.work.as_deref(), &options.images, &dump::FILES)?;
     // Two at once would stop each other's processes.
     let _lock = live.container.slot.lock()?;
     save(&live, outside, options, &criu, &images, &work, status_fd)

@@ -42,17 +42,6 @@ pub(super) fn preserve_descriptors(asked: u32) -> Result<u32> {
     Ok(count)
 }
 
-/// Where the process stays in the runtime's user namespace, it can have no capability that the runtime lacks.
-pub(super) fn restrict_capabilities(process: &mut Process, host: &Host) {
-    let missing = process.capabilities.restrict(host.permitted);
-    if missing != 0 {
-        log::warn(format_args!(
-            "process.capabilities: left out, for the runtime itself does not have them: {}",
-            names(missing)
-        ));
-    }
-}
-
 /// What a container without a terminal of its own gets as its first descriptors: pipes are known by number to a checkpoint.
 pub(super) fn standard_streams(process: &Process) -> Vec<String> {
     if process.terminal {
@@ -62,6 +51,17 @@ pub(super) fn standard_streams(process: &Process) -> Vec<String> {
     (0..3)
         .map(|number| link(number).map_or_else(|_| String::new(), |to| to.display().to_string()))
         .collect()
+}
+
+/// Where the process stays in the runtime's user namespace, it can have no capability that the runtime lacks.
+pub(super) fn restrict_capabilities(process: &mut Process, host: &Host) {
+    let missing = process.capabilities.restrict(host.permitted);
+    if missing != 0 {
+        log::warn(format_args!(
+            "process.capabilities: left out, for the runtime itself does not have them: {}",
+            names(missing)
+        ));
+    }
 }
 
 /// Before the first clone. Inherited as ignored, SIGCHLD would make the kernel reap children before they are waited for.

@@ -34,13 +34,14 @@ pub(crate) fn restore(context: &Context, options: &RestoreOptions) -> Result<i32
     sealed::ensure()?;
     require_root("restore")?;
     let images = Directory::open("--image-path", &options.images)?;
+    images.check_images()?;
     let create = &options.run.create;
     let launch = Launch::prepare(context, create)?;
     let criu = Criu::find()?;
     if options.flags.lsm_profile.is_some() || options.flags.lsm_mount_context.is_some() {
         criu.require(LSM, "--lsm-profile, --lsm-mount-context")?;
     }
-    let work = Directory::for_log(options.work.as_deref(), &options.images, restore::LOG)?;
+    let work = Directory::for_work(options.work.as_deref(), &options.images, &restore::FILES)?;
     let (foreground, console) =
         Foreground::or_detached(&options.run, launch.plan.process.terminal)?;
     let live = Restoring::begin(launch, options, console.into_socket())?

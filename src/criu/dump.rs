@@ -8,6 +8,8 @@ use super::{Directory, number};
 
 /// CRIU's log of it.
 pub(crate) const LOG: &str = "dump.log";
+/// What it writes beside the images.
+pub(crate) const FILES: [&str; 2] = [LOG, "stats-dump"];
 
 /// Flags of `checkpoint` alone.
 #[derive(Clone, Debug, Default)]

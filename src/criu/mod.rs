@@ -3,6 +3,7 @@
 //!
 //! CRIU runs with all rights of the runtime. It is told paths of config.json and of the command line only, never of an image (R1).
 
+mod directory;
 pub(crate) mod dump;
 mod log;
 pub(crate) mod options;
@@ -349,4 +350,4 @@ fn number(fd: &impl AsFd) -> RawFd {
     fd.as_fd().as_raw_fd()
 }
 
-pub(crate) use self::log::Directory;
+pub(crate) use self::directory::Directory;

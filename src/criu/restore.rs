@@ -9,6 +9,8 @@ use super::{Directory, number};
 
 /// CRIU's log of it.
 pub(crate) const LOG: &str = "restore.log";
+/// What it writes beside the images.
+pub(crate) const FILES: [&str; 2] = [LOG, "stats-restore"];
 
 /// Flags of `restore` alone.
 #[derive(Clone, Debug, Default)]

@@ -59,6 +59,7 @@ pub(super) fn keyring(child: &mut Child<'_>) -> Result<()> {
     if !child.new_keyring {
         return Ok(());
     }
+    super::labels::of_keys(child)?;
     let name = CString::new(format!("_ses.{}", child.id))?;
     let serial = match sys::keyring::join_session(&name) {
         // A kernel without keyrings has no keys to protect (L2).

@@ -21,6 +21,8 @@ pub(crate) mod resources;
 pub(crate) mod rootfs;
 pub(crate) mod rootless;
 pub(crate) mod scheduling;
+#[cfg(test)]
+mod schema_tests;
 pub(crate) mod seccomp;
 pub(crate) mod state;
 pub(crate) mod update;

@@ -173,7 +173,8 @@ impl Root {
             mask::make_read_only(self.fd(), path)
                 .with_context(|| format!("linux.readonlyPaths[{index}]: `{}`", path.display()))?;
         }
-        let mut masks = mask::Masks::new(self.null.as_ref().map(AsFd::as_fd));
+        let null = self.null.as_ref().map(AsFd::as_fd);
+        let mut masks = mask::Masks::new(null, plan.mount_label.as_deref());
         for (index, path) in plan.masked.iter().enumerate() {
             masks
                 .mask(self.fd(), path)

@@ -39,9 +39,7 @@ pub(super) fn attach_root(plan: &RootfsPlan, overlay: &Overlay) -> Result<OwnedF
         // The marks of whiteouts are `trusted.` attributes, which only the host's root may write.
         mount::set(&context, "userxattr", None)?;
     }
-    if let Some(label) = &plan.mount_label {
-        mount::set(&context, "context", Some(OsStr::new(label)))?;
-    }
+    mount::set_label(&context, plan.mount_label.as_deref())?;
     let tree = mount::created(&context, 0).context("overlay")?;
     attach(tree.as_fd(), base.as_fd()).context("attach the overlay")?;
     Ok(tree)
@@ -57,9 +55,7 @@ fn private_upper(
     let context = FsContext::open("tmpfs").context("file system type `tmpfs`")?;
     mount::set(&context, "source", Some(OsStr::new("overlay-upper")))?;
     mount::set(&context, "mode", Some(OsStr::new("700")))?;
-    if let Some(label) = &plan.mount_label {
-        mount::set(&context, "context", Some(OsStr::new(label)))?;
-    }
+    mount::set_label(&context, plan.mount_label.as_deref())?;
     let tmpfs = mount::created(&context, 0).context("tmpfs for the upper layer")?;
     attach(tmpfs.as_fd(), root.as_fd()).context("attach the tmpfs for the upper layer")?;
     // The container's `/` is the upper directory: owner and mode are those of the topmost layer's root.

@@ -226,7 +226,7 @@ fn hide(path: &Path) -> Result<()> {
     match umount2(path, MntFlags::MNT_DETACH) {
         // Locked in a user namespace: it can only be covered.
         Err(Errno::EINVAL | Errno::EPERM) => {
-            let empty = mask::empty_directory()?;
+            let empty = mask::empty_directory(None)?;
             attach(empty.as_fd(), mount.as_fd()).context("cover it")
         }
         other => other.context("umount"),

@@ -7,8 +7,6 @@
 mod compat;
 mod locate;
 mod required;
-#[cfg(test)]
-mod schema_tests;
 pub(crate) mod template;
 pub(crate) mod validate;
 pub(crate) mod validate_sysctl;
@@ -45,7 +43,7 @@ pub(crate) fn load_config(path: &Path) -> Result<Spec> {
     Ok(spec)
 }
 
-fn parse_config(bytes: &[u8], path: &Path) -> Result<Spec> {
+pub(crate) fn parse_config(bytes: &[u8], path: &Path) -> Result<Spec> {
     let mut spec: Spec = parse(bytes, path, compat::repair_config)?;
     if compat::pids_limit_reads_zero(&spec) {
         compat::unset_absent_pids_limit(&mut spec, bytes);
@@ -58,7 +56,7 @@ fn parse_config(bytes: &[u8], path: &Path) -> Result<Spec> {
 }
 
 /// What the specification has against a document, whatever platform it is for.
-fn check_config(spec: &Spec, path: &Path, facts: HostFacts) -> Result<()> {
+pub(crate) fn check_config(spec: &Spec, path: &Path, facts: HostFacts) -> Result<()> {
     validate::config(spec, facts).with_context(|| path.display().to_string())
 }
 

@@ -1,6 +1,7 @@
 //! Descriptor numbers as a whole: close_range(2), close-on-exec, and the three that must be open. Called by `main` at start-up
 //! and by the last steps of `init`, the only places that handle descriptors they do not own.
 
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -21,6 +22,21 @@ pub(crate) enum Fate {
     Close,
     /// Set close-on-exec.
     CloseOnExec,
+}
+
+/// fsetxattr(2): makes or replaces one extended attribute.
+pub(crate) fn set_attribute(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<()> {
+    // SAFETY: `name` is null-terminated, `value` is a live buffer of the length given; both are only read.
+    let ret = unsafe {
+        libc::fsetxattr(
+            file.as_raw_fd(),
+            name.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        )
+    };
+    check(ret.into()).map(drop)
 }
 
 /// close_range(2) of `first..=last`.

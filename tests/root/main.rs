@@ -22,6 +22,9 @@
 
 mod support;
 
+#[path = "../runtime_spec/mod.rs"]
+mod runtime_spec;
+
 mod against_runc;
 mod beside_runc;
 mod capabilities;
@@ -39,6 +42,10 @@ mod events;
 mod exec;
 mod exec_process;
 mod fds;
+mod field_linux;
+mod field_process;
+mod field_resources;
+mod field_setup;
 mod fields;
 mod freezer;
 mod hook_failures;
@@ -47,6 +54,7 @@ mod idmap;
 mod inherited_mounts;
 mod joined_pid;
 mod killed;
+mod labels;
 mod lifecycle;
 mod limits;
 mod masks;
@@ -117,6 +125,7 @@ fn main() -> ExitCode {
         time_namespace::TESTS,
         scheduler::TESTS,
         memory_policy::TESTS,
+        labels::TESTS,
         netdev::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
@@ -134,6 +143,10 @@ fn main() -> ExitCode {
         cgroup_edges::TESTS,
         limits::TESTS,
         fields::TESTS,
+        field_process::TESTS,
+        field_setup::TESTS,
+        field_linux::TESTS,
+        field_resources::TESTS,
         update::TESTS,
         update_safety::TESTS,
         update_devices::TESTS,

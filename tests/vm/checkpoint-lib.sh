@@ -35,6 +35,19 @@ redis() { # NAME [JQ-FILTER]
         --enable-debug-command yes
 }
 
+# A client beside it that waits for news and tells of its end, both in the file /tmp/news.
+with_client() { # NAME
+    cat >"$1/rootfs/work/both" <<'FILE'
+redis-server "$@" &
+until redis-cli ping; do sleep 0.1; done >/dev/null 2>&1
+redis-cli -p 6379 subscribe news >/tmp/news 2>&1
+echo left >>/tmp/news
+wait
+FILE
+    jq '.process.args |= ["sh", "/work/both"] + .[1:]' "$1/config.json" >"$1/new.json"
+    mv "$1/new.json" "$1/config.json"
+}
+
 cli() { rt exec "$1" redis-cli -s /tmp/redis.sock "${@:2}"; }
 tcp() { rt exec "$1" redis-cli -p 6379 "${@:2}"; }
 

@@ -23,7 +23,7 @@ work=/var/tmp/rundlet-$subject
 # A case may take this many seconds. Generous, for the machine may be busy: nothing waits for it unless something hangs.
 case_time=${CASE_TIME:-180}
 # So many failures may be a matter of a busy machine or of an engine's own races; more are one of the runtime.
-second_tries=3
+second_tries=${SECOND_TRIES:-3}
 
 fail() {
     echo "$*"

@@ -8,6 +8,7 @@ pub(crate) mod agent;
 mod boxed;
 pub(crate) mod bundle;
 pub(crate) mod leak;
+mod observed;
 pub(crate) mod older;
 mod runner;
 pub(crate) mod runtime;
