@@ -282,13 +282,9 @@ const CAPABILITIES: List = &[
 ];
 
 #[cfg(test)]
-#[path = "../tests/runtime_spec/mod.rs"]
-mod runtime_spec;
-
-#[cfg(test)]
 mod tests {
-    use super::runtime_spec::{Schema, find, words};
     use super::*;
+    use crate::runtime_spec::{Schema, find, words};
 
     /// Nothing that the schema of 1.3 knows is left out, and where it has a list of words all of them are carried out.
     #[test]

@@ -18,6 +18,9 @@ mod plan;
 mod proto;
 mod rdt;
 mod rootfs;
+#[cfg(test)]
+#[path = "../tests/runtime_spec/mod.rs"]
+mod runtime_spec;
 mod sd_notify;
 mod sealed;
 mod seccomp;

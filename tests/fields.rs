@@ -55,9 +55,9 @@ fn every_row_is_whole_and_of_a_test_that_exists() {
             "{row:?}"
         );
         let (module, name) = test.split_once("::").unwrap();
-        let text = fs::read_to_string(root.join(format!("{module}.rs"))).unwrap();
+        let source = fs::read_to_string(root.join(format!("{module}.rs"))).unwrap();
         assert!(
-            text.contains(&format!("\nfn {name}(")),
+            source.contains(&format!("\nfn {name}(")),
             "{field}: no test {test}"
         );
     }

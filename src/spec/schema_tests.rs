@@ -6,12 +6,9 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use self::runtime_spec::{Field, Kind, Schema, documents, find};
 use super::validate::HostFacts;
 use super::{Spec, check_config, parse_config};
-
-#[path = "../../tests/runtime_spec/mod.rs"]
-mod runtime_spec;
+use crate::runtime_spec::{Field, Kind, Schema, documents, find};
 
 /// The loader, on a host that has all there is.
 fn load(text: &[u8]) -> Result<Spec> {

@@ -40,6 +40,7 @@ mod events;
 mod exec;
 mod exec_process;
 mod fds;
+mod field_block_io;
 mod field_linux;
 mod field_process;
 mod field_resources;
@@ -141,6 +142,7 @@ fn main() -> ExitCode {
         field_setup::TESTS,
         field_linux::TESTS,
         field_resources::TESTS,
+        field_block_io::TESTS,
         update::TESTS,
         update_safety::TESTS,
         update_devices::TESTS,
