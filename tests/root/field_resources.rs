@@ -14,8 +14,8 @@ use crate::support::{Bundle, Cx, tests};
 tests! {
     host memory;
     host memory_of_v1_alone;
-    host memory_that_is_too_low_now = "runc 1.1.5 does not know it";
-    host cpu;
+    host memory_that_is_too_low_now;
+    host cpu = "runc 1.1.5 does not know burst";
     host real_time;
     host cpu_that_is_idle = "runc 1.1.5 does not know it";
     host cpu_sets;

@@ -73,6 +73,7 @@ mod rootless_cgroups;
 mod scheduler;
 mod seccomp;
 mod seccomp_notify;
+mod session;
 mod signals;
 mod storms;
 mod sysctl;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
     support::main(&[
         lifecycle::TESTS,
         signals::TESTS,
+        session::TESTS,
         freezer::TESTS,
         races::TESTS,
         killed::TESTS,
