@@ -58,6 +58,7 @@ mod lifecycle;
 mod limits;
 mod masks;
 mod memory_policy;
+mod mount_links;
 mod mount_points;
 mod mounts;
 mod namespace_root;
@@ -126,6 +127,7 @@ fn main() -> ExitCode {
         netdev::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
+        mount_links::TESTS,
         idmap::TESTS,
         inherited_mounts::TESTS,
         devices::TESTS,
