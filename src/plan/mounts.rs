@@ -198,19 +198,14 @@ fn convert(index: usize, mount: &oci::Mount, context: &Facts<'_>) -> Result<Moun
 }
 
 /// A bind mount that the runtime adds to those of the config; `options` in the words of config.json.
-pub(super) fn bind(
-    index: usize,
-    source: PathBuf,
-    destination: &str,
-    options: &[&str],
-) -> Result<MountOp> {
+pub(super) fn bind(index: usize, source: PathBuf, destination: &str, options: &[&str]) -> MountOp {
     let parsed = mount_options::parse(options.iter().copied());
     let kind = MountKind::Bind {
         source,
         recursive: false,
     };
     let (top, tree) = (bind_change(parsed.top), parsed.tree);
-    Ok(MountOp {
+    MountOp {
         index,
         destination: clean(Path::new(destination)),
         kind,
@@ -219,7 +214,7 @@ pub(super) fn bind(
         propagation: parsed.propagation,
         idmap: None,
         links: parsed.links,
-    })
+    }
 }
 
 /// `rw` alone, which engines write on every volume that is not `ro`, does not make a read-only source writable.
