@@ -52,7 +52,7 @@ test-root: static ## tests of the static binary alone
 
 PARTS ?=
 test-vm: static ## the root tests, docker, containerd and podman in a guest with systemd and cgroup v2 alone; PARTS="docker podman:pause" runs these
-	tests/vm/suite.sh $(PARTS)
+	RUNDLET_TEST_RUNTIME=$${RUNDLET_TEST_RUNTIME:-$(CURDIR)/$(STATIC)} tests/vm/suite.sh $(PARTS)
 
 RUNTIME ?= $(CURDIR)/$(STATIC)
 conformance: $(if $(filter $(CURDIR)/$(STATIC),$(RUNTIME)),static) ## the OCI runtime-tools suite, compared with what is expected; RUNTIME=/usr/sbin/runc for another

@@ -171,7 +171,12 @@ static FEATURES: Features = Features {
         commit: COMMIT,
         version: VERSION,
     },
-    potentially_unsafe_config_annotations: &["bundle", "org.rundlet.", "org.systemd.property."],
+    potentially_unsafe_config_annotations: &[
+        "bundle",
+        "org.criu.config",
+        "org.rundlet.",
+        "org.systemd.property.",
+    ],
 };
 
 const MOUNT_OPTIONS: List = &[
@@ -287,7 +292,7 @@ const CAPABILITIES: List = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime_spec::{Schema, find, words};
+    use crate::testing::runtime_spec::{Schema, find, words};
 
     /// Nothing that the schema of 1.3 knows is left out, and where it has a list of words all of them are carried out.
     #[test]

@@ -7,6 +7,7 @@ mod cgroup;
 mod cli;
 mod console;
 mod container;
+mod criu;
 mod error;
 mod features;
 mod fs;
@@ -18,9 +19,6 @@ mod plan;
 mod proto;
 mod rdt;
 mod rootfs;
-#[cfg(test)]
-#[path = "../tests/runtime_spec/mod.rs"]
-mod runtime_spec;
 mod sd_notify;
 mod sealed;
 mod seccomp;
@@ -30,7 +28,13 @@ mod sys;
 #[cfg(test)]
 mod testing;
 
+/// Unit tests run in threads for long: they keep the system's.
+#[cfg(not(test))]
+#[global_allocator]
+static ALLOCATOR: sys::arena::Arena = sys::arena::Arena::new();
+
 fn main() -> ExitCode {
+    sys::process::without_backtraces();
     std::panic::set_hook(Box::new(|panic| {
         log::fatal(&format!("internal error: {panic}"));
     }));

@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open, openat};
+use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, SealFlag, fcntl, open, openat};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
@@ -31,8 +31,13 @@ const MFD_EXEC: MFdFlags = MFdFlags::from_bits_retain(0x10);
 
 /// Returns at once in the protected process; otherwise executes the protected one in place of this.
 pub(crate) fn ensure() -> Result<()> {
-    let own = open(SELF, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .with_context(|| format!("open `{SELF}`"))?;
+    let own = openat(
+        AT_FDCWD,
+        SELF,
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .with_context(|| format!("open `{SELF}`"))?;
     if is_protected(&own)? {
         return Ok(());
     }

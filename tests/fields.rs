@@ -45,10 +45,10 @@ fn every_field_has_a_row_and_every_row_a_field() {
 fn every_row_is_whole_and_of_a_test_that_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/root");
     for row in rows() {
-        let [field, on, test, value, observed] = row.as_slice() else {
+        let [field, world, test, value, observed] = row.as_slice() else {
             panic!("{row:?}");
         };
-        assert!(["any", "v1", "v2"].contains(&on.as_str()), "{row:?}");
+        assert!(["any", "v1", "v2"].contains(&world.as_str()), "{row:?}");
         assert!(observed.len() > 5, "{field}: {observed:?}");
         assert!(
             value != "-" || observed.starts_with("not here: "),

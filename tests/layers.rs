@@ -1,7 +1,7 @@
 //! The layer rule: a module uses only the layers below its own.
 //!
-//! Reads every `crate::` path in `src/` and compares it with the table. Tests inside a file, and files
-//! named `..._tests.rs`, may use what they like. Only `spec` and `plan` may name the crate `oci_spec`, and `unsafe` is for `sys`.
+//! Reads every `crate::` path in `src/` and compares it with the table. Tests inside a file may use
+//! what they like. Only `spec` and `plan` may name the crate `oci_spec`, and `unsafe` is for `sys`.
 
 // A test may panic.
 #![allow(clippy::unwrap_used)]
@@ -73,9 +73,7 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.path();
         if path.is_dir() {
             sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs")
-            && !path.to_string_lossy().ends_with("_tests.rs")
-        {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }
     }

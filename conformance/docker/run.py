@@ -8,6 +8,7 @@ explained.json names the differences that are meant, with their reason; all othe
 """
 
 import argparse
+import collections
 import difflib
 import fnmatch
 import json
@@ -22,6 +23,10 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
 import sandbox  # noqa: E402
+
+
+# More failures than this are no accident of a busy machine.
+RETRIED = 5
 
 
 class Side:
@@ -146,18 +151,44 @@ def main():
             parser.error(f"{runtime} is no program")
     explained = Explained(options.explained)
     keep = options.out or tempfile.mkdtemp(prefix="docker-conformance.")
-    os.makedirs(keep, exist_ok=True)
-    sides = []
-    count = {"ok": 0, "explained": 0, "FAIL": 0, "skip": 0}
 
     def interrupted(*_):
         raise KeyboardInterrupt
     signal.signal(signal.SIGTERM, interrupted)
     began = time.monotonic()
+    verdicts = compare(names, options.only, runtimes, explained, keep, options)
+    failed = [name for name, verdict in verdicts.items() if verdict == "FAIL"]
+    # A busy machine makes a daemon late now and then. What fails again, alone, is a difference.
+    if 0 < len(failed) <= RETRIED:
+        print(f"once more, alone: {' '.join(failed)}")
+        wanted = "^(" + "|".join(map(re.escape, failed)) + ")$"
+        again = compare(failed, wanted, runtimes, explained, os.path.join(keep, "again"), options)
+        for name, verdict in again.items():
+            if verdict != "FAIL":
+                print(f"UNSTEADY docker {name}: failed, then passed alone")
+        verdicts.update(again)
+    for i, entry in enumerate(explained.entries if os.path.basename(runtimes[0]) != os.path.basename(runtimes[1]) else []):
+        if i not in explained.used and any(fnmatch.fnmatch(n, entry["case"]) for n in names) and explained.find(
+                next(n for n in names if fnmatch.fnmatch(n, entry["case"])), runtimes[1]).count((i, entry)):
+            print(f"note: explained.json: no difference this time for {entry['case']}: {entry['reason']}")
+    count = collections.Counter(verdicts.values())
+    if not options.out and not count["FAIL"]:
+        shutil.rmtree(keep)
+        keep = "not kept"
+    print(f"{time.monotonic() - began:.0f} s; {count['explained']} of the passed differ as explained; records: {keep}")
+    print(f"{count['ok'] + count['explained']} passed, {count['FAIL']} failed, {count['skip']} skipped")
+    return 1 if count["FAIL"] else 0
+
+
+def compare(names, wanted, runtimes, explained, out, options):
+    """Runs the cases `names`, all those that the expression `wanted` fits, on both -> {name: verdict}, printed as they come."""
+    os.makedirs(out, exist_ok=True)
+    verdicts, sides = dict.fromkeys(names, "FAIL"), []
+
+    def launch(letter, runtime):
+        sides.append(Side(letter, runtime, out, wanted, options.deadline, options.cgroup))
+        return sides[-1]
     try:
-        def launch(letter, runtime):
-            sides.append(Side(letter, runtime, keep, options.only, options.deadline, options.cgroup))
-            return sides[-1]
         a = launch("a", runtimes[0])
         if options.serial:
             a.world.wait()
@@ -168,34 +199,27 @@ def main():
             while waiting and ((waiting[0] in a.done or not alive_a) and (waiting[0] in b.done or not alive_b)):
                 name = waiting.pop(0)
                 one, two = a.done.get(name), b.done.get(name)
-                verdict, text = judge(name, one, two, explained, runtimes[1])
-                count[verdict] += 1
-                took = f"({one['seconds']}s {two['seconds']}s)" if one and two else ""
-                print(f"{verdict:9} {name} {took}", flush=True)
-                if verdict in ("FAIL", "skip") or options.verbose:
-                    shown = text if options.verbose or len(text) <= 60 else text[:30] + [f"... {len(text) - 60} lines ..."] + text[-30:]
-                    for line in shown:
-                        print("    " + line[:600])
+                verdicts[name], text = judge(name, one, two, explained, runtimes[1])
+                report(name, verdicts[name], f"({one['seconds']}s {two['seconds']}s)" if one and two else "", text, options.verbose)
             time.sleep(0.1)
         for side in (a, b):
             side.world.wait()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        count["FAIL"] += 1
+        sys.exit("interrupted")
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for side in sides:
             side.world.stop()
-    for i, entry in enumerate(explained.entries if os.path.basename(runtimes[0]) != os.path.basename(runtimes[1]) else []):
-        if i not in explained.used and any(fnmatch.fnmatch(n, entry["case"]) for n in names) and explained.find(
-                next(n for n in names if fnmatch.fnmatch(n, entry["case"])), runtimes[1]).count((i, entry)):
-            print(f"note: explained.json: no difference this time for {entry['case']}: {entry['reason']}")
-    if not options.out and not count["FAIL"]:
-        shutil.rmtree(keep)
-        keep = "not kept"
-    print(f"{time.monotonic() - began:.0f} s; {count['explained']} of the passed differ as explained; records: {keep}")
-    print(f"{count['ok'] + count['explained']} passed, {count['FAIL']} failed, {count['skip']} skipped")
-    return 1 if count["FAIL"] else 0
+        signal.signal(signal.SIGTERM, before)
+    return verdicts
+
+
+def report(name, verdict, took, text, verbose):
+    print(f"{verdict:9} {name} {took}", flush=True)
+    if verdict in ("FAIL", "skip") or verbose:
+        shown = text if verbose or len(text) <= 60 else text[:30] + [f"... {len(text) - 60} lines ..."] + text[-30:]
+        for line in shown:
+            print("    " + line[:600])
 
 
 if __name__ == "__main__":

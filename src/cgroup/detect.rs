@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
+use crate::fs::small::read_text;
+
 use super::path;
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -60,7 +62,7 @@ pub(crate) fn own_unified() -> Result<String> {
 
 /// The v2 line of a /proc/PID/cgroup file, a clean path.
 pub(crate) fn unified_path(file: &str) -> Result<String> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("read `{file}`"))?;
+    let text = read_text(file).with_context(|| format!("read `{file}`"))?;
     let line = text.lines().find_map(|l| l.strip_prefix("0::"));
     let path = line.with_context(|| format!("`{file}` has no cgroup v2 line"))?;
     // ` (deleted)` marks a cgroup that is no more; its name can not be used.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, read, unlinkat, write};
 
@@ -45,7 +45,7 @@ pub(crate) fn is_gone(errno: Errno) -> bool {
 impl Dir {
     /// The root of a hierarchy. The mount point is the host's and trusted.
     pub(crate) fn mount(path: &Path) -> Result<Self> {
-        let fd = open(path, DIRECTORY, Mode::empty())
+        let fd = openat(AT_FDCWD, path, DIRECTORY, Mode::empty())
             .with_context(|| format!("open cgroup mount `{}`", path.display()))?;
         Ok(Self {
             fd,

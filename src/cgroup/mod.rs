@@ -1,8 +1,8 @@
 //! The cgroup of one container: by the cgroupfs driver v2, or v1 with or without a hybrid v2 hierarchy; by the systemd driver a
 //! unit's on v2.
 //!
-//! Called by `container`: `plan`, then `make` before the clone, `place` (v1, systemd) right after it, `apply` while the child waits; every
-//! later command goes by `open` of the record in state.json. Nothing here knows the OCI types.
+//! Called by `container`: `plan`, then `make` before the clone, `place` (v1, systemd) right after it, `apply` while the child
+//! waits; every later command goes by `open` of the record in state.json. Nothing here knows the OCI types.
 pub(crate) mod detect;
 mod devices;
 mod dir;
@@ -24,6 +24,7 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -352,6 +353,18 @@ impl Cgroup {
         }
     }
 
+    /// The directory whose freezer stops all processes.
+    pub(crate) fn freezer(&self) -> Option<PathBuf> {
+        match self.mount_info() {
+            CgroupMounts::Unavailable => None,
+            CgroupMounts::V2 { path } => Some(path),
+            CgroupMounts::V1 { hierarchies } => hierarchies
+                .into_iter()
+                .find(|at| at.options.split(',').any(|option| option == "freezer"))
+                .map(|at| at.path),
+        }
+    }
+
     /// Whether `freeze` was asked for; false when the cgroup is gone.
     pub(crate) fn is_frozen(&self) -> Result<bool> {
         match &self.kind {
@@ -371,8 +384,9 @@ impl Cgroup {
         dir.map_or_else(|| Ok(Vec::new()), procs::pids)
     }
 
-    /// Removes the container's cgroup and all below it, not what lies above, even if it was made for it: others may be
-    /// using that by now. Processes still inside are killed, unless it was only planned. What is left after `time` is an error that names it.
+    /// Removes the container's cgroup and all below it, not what lies above, even if it was made for it: others may be using that
+    /// by now. Processes still inside are killed, unless it was only planned. What is left after `time` is an error that names
+    /// it.
     pub(crate) fn remove(&self, time: Duration) -> Result<()> {
         let left = if self.made { Left::Kill } else { Left::Keep };
         match &self.kind {

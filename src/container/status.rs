@@ -1,14 +1,16 @@
 //! What is true of a container now: worked out from its init's /proc/PID/stat, the gate and the freezer, never stored.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context as _, Result};
-use nix::fcntl::AtFlags;
-use nix::sys::stat::fstatat;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 
 use super::record::{ProcessId, Record};
 use super::store::{GATE, Slot};
 use crate::cgroup::Cgroup;
+use crate::fs::small::read_file;
 
 /// The words of the runtime-spec (runtime.md "State") and runc's `paused`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +59,23 @@ pub(crate) fn of(slot: &Slot, record: &Record) -> Result<Status> {
     if frozen {
         return Ok(Status::Paused);
     }
-    let gate = fstatat(slot.dir.as_fd(), GATE, AtFlags::AT_SYMLINK_NOFOLLOW);
-    Ok(if gate.is_ok() {
+    Ok(if gate(slot)?.is_some() {
         Status::Created
     } else {
         Status::Running
     })
+}
+
+/// The gate for writing, while the init waits at it. A gate that nobody holds open for reading counts as gone: its `start` was
+/// killed before it could remove it.
+pub(super) fn gate(slot: &Slot) -> Result<Option<OwnedFd>> {
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    match openat(slot.dir.as_fd(), GATE, flags, Mode::empty()) {
+        Err(Errno::ENXIO | Errno::ENOENT) => Ok(None),
+        other => other
+            .map(Some)
+            .with_context(|| format!("open `{GATE}` of container `{}`", slot.id)),
+    }
 }
 
 /// Whether this very process still runs: the pid exists, has the start time, and is not a zombie.
@@ -81,7 +94,7 @@ pub(crate) fn identify(pid: i32) -> Result<ProcessId> {
 
 /// State letter and start time. The name in field 2 may hold spaces and parentheses, so fields count from its end.
 fn stat(pid: i32) -> Option<(char, u64)> {
-    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = read_file(format!("/proc/{pid}/stat")).ok()?;
     let text = String::from_utf8_lossy(&text);
     let fields: Vec<&str> = text
         .get(text.rfind(')')? + 1..)?

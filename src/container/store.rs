@@ -1,7 +1,7 @@
 //! The state root: which ids exist, and one directory each. Every verb enters here; nothing else knows its layout.
 //!
-//! `ROOT/ID/state.json` the record, `ROOT/ID/cgroup.json` the cgroup alone, `ROOT/ID/exec.fifo` the gate of a created container, `ROOT/ID/seccomp` the compiled
-//! filter, `ROOT/ID/notify/` the sd_notify socket.
+//! `ROOT/ID/state.json` the record, `ROOT/ID/cgroup.json` the cgroup alone, `ROOT/ID/exec.fifo` the gate of a created container,
+//! `ROOT/ID/seccomp` the compiled filter, `ROOT/ID/notify/` the sd_notify socket.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, lstat, mkdirat};
 
 use super::options::Context;
@@ -88,7 +88,8 @@ impl Store {
         let path = self.path.join(id);
         let private = Mode::S_IRWXU;
         loop {
-            match open(
+            match openat(
+                AT_FDCWD,
                 &self.path,
                 DIRECTORY.difference(OFlag::O_NOFOLLOW),
                 Mode::empty(),
@@ -136,7 +137,7 @@ impl Store {
     pub(crate) fn slot(&self, id: &str) -> Result<Slot> {
         check_id(id)?;
         let path = self.path.join(id);
-        match open(&path, DIRECTORY, Mode::empty()) {
+        match openat(AT_FDCWD, &path, DIRECTORY, Mode::empty()) {
             Ok(dir) => Ok(Slot {
                 id: id.to_owned(),
                 dir,

@@ -9,3 +9,4 @@ pub(crate) mod atomic;
 pub(crate) mod inroot;
 pub(crate) mod passwd;
 pub(crate) mod procfs;
+pub(crate) mod small;

@@ -9,11 +9,12 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, SFlag, fstat, makedev, umask};
-use nix::unistd::{Gid, Uid, chdir, fchown, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, chdir, fchown};
 
 use super::{Child, Groups};
 use crate::plan::process::capability_set;
 use crate::sys;
+use crate::sys::identity::{setgroups, setresgid, setresuid};
 
 /// Puts the container's own null device in the place of the host's on stdio: a descriptor of another mount could not be
 /// reopened by its name, and stays open for writing where the caller gave it for reading only. Only what is the null device
@@ -194,21 +195,16 @@ fn drop_bounding(keep: u64) -> Result<()> {
     Ok(())
 }
 
-/// Inheritable first, while permitted is still whole; effective before permitted, since it must always lie within it.
+/// Effective must always lie within permitted.
 fn set_capabilities(process: &crate::plan::process::Process) -> Result<()> {
     let wanted = process.capabilities;
-    for (set, mask, field) in [
-        (CapSet::Inheritable, wanted.inheritable, "inheritable"),
-        (
-            CapSet::Effective,
-            wanted.effective & wanted.permitted,
-            "effective",
-        ),
-        (CapSet::Permitted, wanted.permitted, "permitted"),
-    ] {
-        caps::set(None, set, &capability_set(mask))
-            .with_context(|| format!("process.capabilities.{field}: set"))?;
-    }
+    let effective = wanted.effective & wanted.permitted;
+    sys::identity::capset(effective, wanted.permitted, wanted.inheritable).with_context(|| {
+        format!(
+            "process.capabilities: set permitted {:#x}, inheritable {:#x}",
+            wanted.permitted, wanted.inheritable
+        )
+    })?;
     // Cleared even when none is named (C3), then raised one by one.
     caps::clear(None, CapSet::Ambient).context("process.capabilities.ambient: clear")?;
     for capability in capability_set(wanted.ambient & wanted.permitted & wanted.inheritable) {

@@ -3,12 +3,13 @@
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::sched::{setns, unshare};
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid};
 
 use super::{Child, Groups};
 use crate::fs::procfs::{ProcHandle, Scope};
 use crate::plan::namespaces::Kind;
 use crate::proto::{FromInit, ToInit};
+use crate::sys::identity::{setgroups, setresgid, setresuid};
 
 /// Makes and enters a time namespace with offsets, which can be written only while it has no process (time_namespaces(7)). Like
 /// every other namespace it belongs to the container's user namespace. The runtime writes them, for this process is not

@@ -3,6 +3,8 @@
 
 use anyhow::{Context as _, Result};
 
+use crate::fs::small::{read_file, read_text};
+
 /// What the runtime itself may do and inherits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Host {
@@ -19,15 +21,14 @@ pub(crate) struct Host {
 
 /// Every id is mapped to itself there; a map that can not be read means a kernel without user namespaces.
 pub(crate) fn in_initial_user_namespace() -> bool {
-    std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| {
+    read_text("/proc/self/uid_map").map_or(true, |map| {
         map.split_whitespace().eq(["0", "0", "4294967295"])
     })
 }
 
 impl Host {
     pub(crate) fn probe() -> Result<Host> {
-        let status =
-            std::fs::read_to_string("/proc/self/status").context("read `/proc/self/status`")?;
+        let status = read_text("/proc/self/status").context("read `/proc/self/status`")?;
         let mask = |key: &str| {
             status
                 .lines()
@@ -41,7 +42,7 @@ impl Host {
             euid: nix::unistd::geteuid().as_raw(),
             egid: nix::unistd::getegid().as_raw(),
             // In the initial user namespace it is never denied, and elsewhere the file is there.
-            setgroups_denied: std::fs::read("/proc/self/setgroups")
+            setgroups_denied: read_file("/proc/self/setgroups")
                 .is_ok_and(|text| text.trim_ascii() == b"deny"),
         })
     }

@@ -125,13 +125,12 @@ fn split(value: &OsStr) -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// Layers one by one (kernel 6.13), else in one list of the names that open descriptors have.
+/// Layers one by one (kernel 6.8), else in one list of the names that open descriptors have.
 fn set_lowers(context: &FsContext, lowers: &[OwnedFd]) -> Result<()> {
     for (index, lower) in lowers.iter().enumerate() {
-        match context.set_fd("lowerdir+", lower.as_fd()) {
-            Ok(()) => {}
+        match try_directory(context, "lowerdir+", lower.as_fd()) {
             Err(Errno::EINVAL) if index == 0 => return set_lower_list(context, lowers),
-            Err(errno) => return Err(errno).context("option `lowerdir+`"),
+            other => other.context("option `lowerdir+`")?,
         }
     }
     Ok(())
@@ -142,7 +141,7 @@ fn set_lower_list(context: &FsContext, lowers: &[OwnedFd]) -> Result<()> {
     let list = names.join(":");
     if list.len() > MAX_STRING {
         bail!(
-            "{} layers are too many for this kernel (6.13 and later have no limit)",
+            "{} layers are too many for this kernel (6.8 and later have no limit)",
             lowers.len()
         );
     }
@@ -150,9 +149,19 @@ fn set_lower_list(context: &FsContext, lowers: &[OwnedFd]) -> Result<()> {
 }
 
 fn set_directory(context: &FsContext, key: &str, directory: BorrowedFd<'_>) -> Result<()> {
+    try_directory(context, key, directory).with_context(|| format!("option `{key}`"))
+}
+
+/// By descriptor, else by the name that it has: kernels before 6.13 take no descriptor here, and before 6.15 none at all that was
+/// opened with O_PATH.
+fn try_directory(context: &FsContext, key: &str, directory: BorrowedFd<'_>) -> nix::Result<()> {
     match context.set_fd(key, directory) {
-        Err(Errno::EINVAL) => mount::set(context, key, Some(OsStr::new(&name_of(directory)))),
-        other => other.with_context(|| format!("option `{key}`")),
+        Err(Errno::EINVAL | Errno::EBADF) => {
+            // What the kernel says about it would be taken for the reason of a later failure.
+            let _ = context.message();
+            context.set_string(key, OsStr::new(&name_of(directory)))
+        }
+        other => other,
     }
 }
 

@@ -7,8 +7,6 @@
 mod compat;
 mod locate;
 mod required;
-#[cfg(test)]
-mod schema_tests;
 pub(crate) mod template;
 pub(crate) mod validate;
 pub(crate) mod validate_sysctl;
@@ -18,7 +16,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{SELINUX_MAGIC, statfs};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxPids, LinuxResources, Process, Spec};
@@ -45,7 +43,7 @@ pub(crate) fn load_config(path: &Path) -> Result<Spec> {
     Ok(spec)
 }
 
-fn parse_config(bytes: &[u8], path: &Path) -> Result<Spec> {
+pub(crate) fn parse_config(bytes: &[u8], path: &Path) -> Result<Spec> {
     let mut spec: Spec = parse(bytes, path, compat::repair_config)?;
     if compat::pids_limit_reads_zero(&spec) {
         compat::unset_absent_pids_limit(&mut spec, bytes);
@@ -58,7 +56,7 @@ fn parse_config(bytes: &[u8], path: &Path) -> Result<Spec> {
 }
 
 /// What the specification has against a document, whatever platform it is for.
-fn check_config(spec: &Spec, path: &Path, facts: HostFacts) -> Result<()> {
+pub(crate) fn check_config(spec: &Spec, path: &Path, facts: HostFacts) -> Result<()> {
     validate::config(spec, facts).with_context(|| path.display().to_string())
 }
 
@@ -165,7 +163,7 @@ fn joins_own_network(spec: &Spec) -> bool {
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let operation = || format!("open `{}`", path.display());
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let fd = open(path, flags, Mode::empty()).with_context(operation)?;
+    let fd = openat(AT_FDCWD, path, flags, Mode::empty()).with_context(operation)?;
     read_whole(std::fs::File::from(fd), path)
 }
 

@@ -2,10 +2,10 @@
 //! and by the last steps of `init`, the only places that handle descriptors they do not own.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, open};
 use nix::sys::stat::Mode;
 use std::os::fd::BorrowedFd;
 
@@ -106,6 +106,20 @@ pub(crate) fn clear_cloexec(fd: u32) -> Result<()> {
     // SAFETY: F_SETFD changes one flag of a descriptor and fails for one that is not open.
     let ret = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
     check(ret.into()).map(drop)
+}
+
+/// Takes a descriptor that the caller of the program has passed by number. EBADF for one that is not open, or that is this
+/// process's own: those are close-on-exec at birth, and what came over execve is not.
+pub(crate) fn take_passed(number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: F_GETFD on any number is harmless.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if number < 3 || flags < 0 || flags & libc::FD_CLOEXEC != 0 {
+        return Err(Errno::EBADF);
+    }
+    // SAFETY: it is open, and not one of this process's own, so nothing else in it owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    nix::fcntl::fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(fd)
 }
 
 /// F1: opens /dev/null on those of 0, 1, 2 that the caller closed, so that no later open lands there and becomes the stdio of

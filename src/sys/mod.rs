@@ -1,9 +1,11 @@
 //! The only unsafe code of rundlet: thin, safe, errno-typed wrappers of system calls that `nix` lacks.
 //! Knows nothing of OCI. Called by every layer above; each file states the man page it wraps.
 
+pub(crate) mod arena;
 pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod fd;
+pub(crate) mod identity;
 pub(crate) mod ioctl;
 pub(crate) mod keyring;
 pub(crate) mod mount;

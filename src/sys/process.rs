@@ -20,6 +20,17 @@ pub(crate) fn exit_now(code: i32) -> ! {
     std::process::abort()
 }
 
+/// Takes the two switches for backtraces out of the environment. Whoever sets them for an engine sets them for its runtime,
+/// and collecting one under a lock is what a container's init under a seccomp filter may not be able to end: it would wait
+/// for itself for ever. Called before anything else is done, while there is one thread.
+pub(crate) fn without_backtraces() {
+    debug_assert!(is_single_threaded());
+    for name in ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"] {
+        // SAFETY: no other thread exists that could read the environment meanwhile.
+        unsafe { std::env::remove_var(name) };
+    }
+}
+
 /// Whether /proc/self/task has one entry. Only for debug assertions; `true` when it cannot be read.
 pub(crate) fn is_single_threaded() -> bool {
     std::fs::read_dir("/proc/self/task").map_or(true, |tasks| tasks.count() == 1)

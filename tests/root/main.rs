@@ -31,6 +31,8 @@ mod capabilities;
 mod cgroup_edges;
 mod cgroups;
 mod chaos;
+mod checkpoint;
+mod chrooted;
 mod command_line;
 mod conversions;
 mod delegation;
@@ -69,6 +71,7 @@ mod overlay;
 mod process;
 mod published_holes;
 mod races;
+mod restored;
 mod rootless;
 mod rootless_cgroups;
 mod scheduler;
@@ -108,6 +111,9 @@ fn main() -> ExitCode {
         output::TESTS,
         events::TESTS,
         against_runc::TESTS,
+        chrooted::TESTS,
+        checkpoint::TESTS,
+        restored::TESTS,
         command_line::TESTS,
         exec::TESTS,
         exec_process::TESTS,

@@ -4,8 +4,8 @@
 #
 #   tests/vm/suite.sh [PART[:WORD]...]     only these parts; only their tests that have WORD in the name
 #
-#   RUNDLET_TEST_RUNTIME   another runtime than the one that is built here: a static binary of this machine, or the name of
-#                          one that the guest has (runc, crun)
+#   RUNDLET_TEST_RUNTIME   another runtime than what `make static` has built: a static binary of this machine, or the name
+#                          of one that the guest has (runc, crun)
 #   RUNDLET_VM_...         see `vm`
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -59,18 +59,15 @@ built() {
 }
 
 collect_files() {
-    runtime=${RUNDLET_TEST_RUNTIME:-}
-    if [ -z "$runtime" ]; then
-        "$cargo" build --release --target "$target"
-        runtime=target/$target/release/rundlet
-    fi
+    runtime=${RUNDLET_TEST_RUNTIME:-target/$target/release/rundlet}
     if [ -f "$runtime" ]; then
         cp "$runtime" "$files/$(basename "$runtime")"
         runtime=$dir/$(basename "$runtime")
     fi
     cp tests/vm/*.sh "$files/"
     ! selected root >/dev/null || cp "$(built --target "$target" --test root)" "$files/root-tests"
-    # Of the unit tests those that need root and a kernel. Not static: some of what the unit tests use is not in musl's bindings. The guest's glibc is newer than Debian 12's.
+    # Of the unit tests those that need root and a kernel. Not static: some of what the unit tests use is not in musl's bindings.
+    # The guest's glibc is newer than Debian 12's.
     ! selected unit >/dev/null || cp "$(built --bin rundlet)" "$files/unit-tests"
 }
 

@@ -9,6 +9,7 @@ mod boxed;
 pub(crate) mod bundle;
 pub(crate) mod leak;
 mod observed;
+pub(crate) mod older;
 mod runner;
 pub(crate) mod runtime;
 pub(crate) mod steps;

@@ -4,11 +4,12 @@
 use std::path::Path;
 
 use anyhow::Result;
+use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
-use super::validate::HostFacts;
-use super::{Spec, check_config, parse_config};
-use crate::runtime_spec::{Field, Kind, Schema, documents, find};
+use crate::spec::validate::HostFacts;
+use crate::spec::{check_config, parse_config};
+use crate::testing::runtime_spec::{Field, Kind, Schema, documents, find};
 
 /// The loader, on a host that has all there is.
 fn load(text: &[u8]) -> Result<Spec> {
@@ -26,8 +27,8 @@ fn load(text: &[u8]) -> Result<Spec> {
 /// What `create` makes of a document before it does anything.
 fn plan(document: &Value) -> Result<()> {
     let spec = load(document.to_string().as_bytes())?;
-    let options = crate::plan::Options::default();
-    crate::plan::build(&spec, "id", Path::new("/bundle"), &options).map(drop)
+    let options = super::Options::default();
+    super::build(&spec, "id", Path::new("/bundle"), &options).map(drop)
 }
 
 /// The refusal of a document, less the file's name; empty where it is accepted.

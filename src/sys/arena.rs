@@ -1,0 +1,175 @@
+//! The program's allocator: takes from one block and frees only what was taken last, for a runtime lives for milliseconds.
+//! musl's allocator asks the kernel for every size class anew, some 35 calls in a `run`. What does not fit any more goes to
+//! it all the same, so a `run` that waits for days or a config of a megabyte cost what they did before, and no more than
+//! [`SIZE`] bytes are ever kept.
+//!
+//! The block is zero pages of the program's data: only what is used becomes memory, and a clone inherits it like any other.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Four times what a `run` of a default container takes.
+const SIZE: usize = 512 * 1024;
+/// Of the block, and so the highest that is served from it.
+const ALIGN: usize = 4096;
+
+#[repr(C, align(4096))]
+struct Block(UnsafeCell<[u8; SIZE]>);
+
+/// `used` bytes from the start are given out; atomic, so that nothing has to be known about threads.
+pub(crate) struct Arena {
+    block: Block,
+    used: AtomicUsize,
+}
+
+// SAFETY: a byte of the block belongs to who was given it; `used` changes only in one step.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    // It only ever is a static.
+    #[allow(clippy::large_stack_arrays)]
+    pub(crate) const fn new() -> Arena {
+        Arena {
+            block: Block(UnsafeCell::new([0; SIZE])),
+            used: AtomicUsize::new(0),
+        }
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.block.0.get().cast()
+    }
+
+    /// Where in the block a pointer lies.
+    fn place(&self, pointer: *mut u8) -> Option<usize> {
+        let at = pointer.addr().wrapping_sub(self.start().addr());
+        (at < SIZE).then_some(at)
+    }
+
+    fn take(&self, layout: Layout) -> Option<*mut u8> {
+        // A block of no bytes would lie where the next one does.
+        if layout.align() > ALIGN || layout.size() == 0 {
+            return None;
+        }
+        let mut used = self.used.load(Relaxed);
+        loop {
+            let at = used.checked_next_multiple_of(layout.align())?;
+            let end = at.checked_add(layout.size()).filter(|end| *end <= SIZE)?;
+            match self.used.compare_exchange_weak(used, end, Relaxed, Relaxed) {
+                // SAFETY: `at` is within the block.
+                Ok(_) => return Some(unsafe { self.start().add(at) }),
+                Err(now) => used = now,
+            }
+        }
+    }
+
+    /// Moves the end of what was given out last; false where something else was.
+    fn move_end(&self, from: usize, to: usize) -> bool {
+        to <= SIZE
+            && self
+                .used
+                .compare_exchange(from, to, Relaxed, Relaxed)
+                .is_ok()
+    }
+}
+
+// SAFETY: what `take` gives is aligned, within the block and given to nobody else until `dealloc` has it back, which only the
+// last block is; everything else is the system allocator's, told apart by its address.
+unsafe impl GlobalAlloc for Arena {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.take(layout)
+            // SAFETY: the caller's duties are the same.
+            .unwrap_or_else(|| unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        if let Some(at) = self.place(pointer) {
+            self.move_end(at + layout.size(), at);
+        } else {
+            // SAFETY: it is not of the block, so the system allocator gave it.
+            unsafe { System.dealloc(pointer, layout) };
+        }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let Some(at) = self.place(pointer) else {
+            // SAFETY: as in `dealloc`.
+            return unsafe { System.realloc(pointer, layout, size) };
+        };
+        let grown = at.checked_add(size);
+        if size <= layout.size() || grown.is_some_and(|end| self.move_end(at + layout.size(), end))
+        {
+            return pointer;
+        }
+        // SAFETY: the caller vouches for size and alignment.
+        let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        // SAFETY: the layout is valid and not empty.
+        let new = unsafe { self.alloc(wanted) };
+        if !new.is_null() {
+            // SAFETY: two different allocations, of which the old one is the shorter.
+            unsafe { std::ptr::copy_nonoverlapping(pointer, new, layout.size()) };
+        }
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(size: usize, align: usize) -> Layout {
+        Layout::from_size_align(size, align).unwrap()
+    }
+
+    #[test]
+    fn takes_aligned_and_gives_back_the_last() {
+        // Static: it is longer than a test's stack likes.
+        static ARENA: Arena = Arena::new();
+        let arena = &ARENA;
+        let one = arena.take(layout(3, 1)).unwrap();
+        let two = arena.take(layout(8, 64)).unwrap();
+        assert_eq!((arena.place(one), arena.place(two)), (Some(0), Some(64)));
+        assert!(!arena.move_end(3, 0), "not the last");
+        assert!(arena.move_end(72, 64));
+        assert_eq!(arena.take(layout(1, 1)), Some(two));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        // Static: it is longer than a test's stack likes.
+        static ARENA: Arena = Arena::new();
+        let arena = &ARENA;
+        assert!(arena.take(layout(SIZE + 1, 1)).is_none());
+        assert!(arena.take(layout(8, 2 * ALIGN)).is_none());
+        assert!(arena.take(layout(0, 1)).is_none());
+        assert!(arena.take(layout(SIZE - 1, 1)).is_some());
+        assert!(arena.take(layout(2, 1)).is_none());
+        assert!(arena.take(layout(1, 1)).is_some());
+        assert!(!arena.move_end(SIZE, SIZE + 1));
+    }
+
+    #[test]
+    fn grows_in_place_moves_and_goes_to_the_system() {
+        // Static: it is longer than a test's stack likes.
+        static ARENA: Arena = Arena::new();
+        let arena = &ARENA;
+        let small = layout(16, 8);
+        // SAFETY: used as the trait asks, within what was asked for.
+        let first = unsafe { arena.alloc(small) };
+        // SAFETY: 16 bytes were given.
+        unsafe { first.write_bytes(7, 16) };
+        // SAFETY: it has that layout.
+        let grown = unsafe { arena.realloc(first, small, 32) };
+        assert_eq!(grown, first);
+        // SAFETY: a second one, to be in the way.
+        let _ = unsafe { arena.alloc(small) };
+        // SAFETY: it has 32 bytes now.
+        let moved = unsafe { arena.realloc(grown, layout(32, 8), SIZE) };
+        assert!(arena.place(moved).is_none(), "the system's");
+        // SAFETY: the first 16 bytes were written and copied.
+        let copied = unsafe { std::slice::from_raw_parts(moved, 16) };
+        assert_eq!(copied, [7; 16]);
+        // SAFETY: it has that layout.
+        unsafe { arena.dealloc(moved, layout(SIZE, 8)) };
+    }
+}
