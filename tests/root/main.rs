@@ -42,6 +42,7 @@ mod events;
 mod exec;
 mod exec_process;
 mod fds;
+mod field_block_io;
 mod field_linux;
 mod field_process;
 mod field_resources;
@@ -59,6 +60,7 @@ mod lifecycle;
 mod limits;
 mod masks;
 mod memory_policy;
+mod mount_links;
 mod mount_points;
 mod mounts;
 mod namespace_root;
@@ -75,6 +77,7 @@ mod rootless_cgroups;
 mod scheduler;
 mod seccomp;
 mod seccomp_notify;
+mod session;
 mod signals;
 mod storms;
 mod sysctl;
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
     support::main(&[
         lifecycle::TESTS,
         signals::TESTS,
+        session::TESTS,
         freezer::TESTS,
         races::TESTS,
         killed::TESTS,
@@ -129,6 +133,7 @@ fn main() -> ExitCode {
         netdev::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
+        mount_links::TESTS,
         idmap::TESTS,
         inherited_mounts::TESTS,
         devices::TESTS,
@@ -147,6 +152,7 @@ fn main() -> ExitCode {
         field_setup::TESTS,
         field_linux::TESTS,
         field_resources::TESTS,
+        field_block_io::TESTS,
         update::TESTS,
         update_safety::TESTS,
         update_devices::TESTS,
