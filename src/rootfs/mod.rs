@@ -17,9 +17,11 @@ mod idmap;
 mod joined_proc;
 mod mask;
 mod mount;
+pub(crate) mod mount_table;
 mod overlay;
 mod pivot;
 pub(crate) mod restored;
+pub(crate) mod restored_check;
 mod sources;
 #[cfg(test)]
 mod tests;
