@@ -24,6 +24,7 @@ mod support;
 
 mod against_runc;
 mod beside_runc;
+mod budget;
 mod capabilities;
 mod cgroup_edges;
 mod cgroups;
@@ -90,6 +91,7 @@ fn main() -> ExitCode {
         freezer::TESTS,
         races::TESTS,
         killed::TESTS,
+        budget::TESTS,
         storms::TESTS,
         published_holes::TESTS,
         chaos::TESTS,
