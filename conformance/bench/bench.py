@@ -17,6 +17,7 @@ import argparse, copy, ctypes, json, os, random, re, shutil, signal, statistics,
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
+sys.dont_write_bytecode = True
 import report  # noqa: E402
 
 LIBC = ctypes.CDLL(None, use_errno=True)
