@@ -171,7 +171,7 @@ static FEATURES: Features = Features {
         commit: COMMIT,
         version: VERSION,
     },
-    potentially_unsafe_config_annotations: &["bundle", "org.rundlet."],
+    potentially_unsafe_config_annotations: &["bundle", "org.criu.config", "org.rundlet."],
 };
 
 const MOUNT_OPTIONS: List = &[
@@ -284,6 +284,33 @@ const CAPABILITIES: List = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::runtime_spec::{Schema, find, words};
+
+    /// Nothing that the schema of 1.3 knows is left out, and where it has a list of words all of them are carried out.
+    #[test]
+    fn every_field_of_the_schema_is_there_and_no_other() {
+        let mut document: serde_json::Value = serde_json::from_str(&document().unwrap()).unwrap();
+        let (fields, _) = Schema::load().features();
+        assert!(fields.len() > 25, "{}", fields.len());
+        for field in &fields {
+            let Some((value, _)) = find(&mut document, &field.path) else {
+                panic!("{} is missing", field.path);
+            };
+            let known = words(field.schema.get("enum"));
+            if !known.is_empty() {
+                let mut ours = words(Some(value));
+                let mut all = known.clone();
+                ours.sort();
+                all.sort();
+                assert_eq!(ours, all, "{}", field.path);
+            }
+            *value = serde_json::Value::Null;
+        }
+        let left = document.to_string();
+        let open =
+            |at: usize| left[at + 1..].starts_with("null") || left[at + 1..].starts_with('{');
+        assert!(left.match_indices(':').all(|(at, _)| open(at)), "{left}");
+    }
 
     #[test]
     fn the_document_is_the_specifications_and_lists_are_sorted_where_they_are_sets() {

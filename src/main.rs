@@ -8,6 +8,7 @@ mod cgroup;
 mod cli;
 mod console;
 mod container;
+mod criu;
 mod error;
 mod features;
 mod fs;

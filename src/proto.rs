@@ -6,8 +6,8 @@
 //! ```text
 //!    stage / init                      create / run / exec
 //!    ------------                      -------------------
-//!    InitPid{pid}         -->          only from a stage process: pid of the real init, as the runtime sees it;
-//!                                      the init then waits for a Placed of its own, so nothing overtakes this
+//!    InitPid{pid}         -->          only from a stage process: pid of the init that it cloned or has become, as the runtime
+//!                                      sees it; the init then waits for a Placed of its own, so nothing overtakes this
 //!                         <--  Placed  id maps, cgroup and its limits, rlimits, oom score are set
 //!    TimeReady            -->          only with time offsets: the time namespace is made and still empty
 //!                         <--  OffsetsSet

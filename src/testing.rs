@@ -1,8 +1,12 @@
-//! For tests that change what belongs to the whole process (descriptors, signal mask, children): each runs alone in a process.
+//! What unit tests of several modules need: processes of their own, for those that change what belongs to the whole
+//! process (descriptors, signal mask, children); the runtime-spec's schema.
 
 use std::process::Command;
 
 use crate::sys::wait::{Exit, wait_child};
+
+#[path = "../tests/runtime_spec/mod.rs"]
+pub(crate) mod runtime_spec;
 
 /// The command that runs the ignored test `name` (its path below the crate) in a fresh process.
 pub(crate) fn own_process(name: &str) -> Command {

@@ -46,8 +46,8 @@ complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "delete" -d 'remove 
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "spec" -d 'write a config.json to start from'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "features" -d 'print what this version supports as JSON'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "update" -d 'change the resource limits of a container'
-complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "checkpoint" -d 'not supported by this version'
-complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "restore" -d 'not supported by this version'
+complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "checkpoint" -d 'save a running container to files'
+complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "restore" -d 'make a container again from a checkpoint'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "help" -d 'print help on rundlet or on a verb'
 complete -c rundlet -n "__fish_rundlet_using_subcommand create" -s b -l bundle -d 'directory of the bundle (default: the current directory)' -r -F
 complete -c rundlet -n "__fish_rundlet_using_subcommand create" -s f -l config -d 'name of the configuration file, below the bundle unless absolute (default: config.json)' -r -F
@@ -117,3 +117,42 @@ complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l memory-swap -
 complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l pids-limit -d 'most processes and threads in the container; -1 for no limit' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l l3-cache-schema -d 'L3 cache schema of Intel RDT/CAT' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l mem-bw-schema -d 'memory bandwidth schema of Intel RDT/MBA' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l image-path -d 'directory of the images (default: ./checkpoint)' -r -F
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l work-path -d 'directory of CRIU\'s log and other files (default: that of the images)' -r -F
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l manage-cgroups-mode -d 'what becomes of cgroups below the container\'s: soft, full, strict or ignore' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l empty-ns -d 'make a namespace without restoring what is in it; NAMESPACE is network, which is always so' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l network-lock -d 'how CRIU keeps packets away meanwhile: iptables, nftables or skip' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l parent-path -d 'images of an earlier --pre-dump, relative to --image-path' -r -F
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l status-fd -d 'descriptor that gets a null byte when --lazy-pages is ready' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l page-server -d 'send memory to this page server instead of the images' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l tcp-established -d 'allow established TCP connections'
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l tcp-close -d 'close TCP connections'
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l ext-unix-sk -d 'allow unix sockets with a peer outside of the container'
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l shell-job -d 'allow processes of a session from outside of the container'
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l file-locks -d 'keep file locks'
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l auto-dedup -d 'drop pages from parent images that newer images have'
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l lazy-pages -d 'restore memory when it is used, by userfaultfd'
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l leave-running -d 'leave the container running'
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l pre-dump -d 'save memory only and leave the container running, for a later checkpoint with --parent-path'
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l tcp-skip-in-flight -d 'leave TCP connections out that are not yet accepted'
+complete -c rundlet -n "__fish_rundlet_using_subcommand checkpoint" -l link-remap -d 'keep files that are open and have no name any more by giving them one'
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -s b -l bundle -d 'directory of the bundle (default: the current directory)' -r -F
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l image-path -d 'directory of the images (default: ./checkpoint)' -r -F
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l work-path -d 'directory of CRIU\'s log and other files (default: that of the images)' -r -F
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l manage-cgroups-mode -d 'what becomes of cgroups below the container\'s: soft, full, strict or ignore' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l empty-ns -d 'make a namespace without restoring what is in it; NAMESPACE is network, which is always so' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l network-lock -d 'how CRIU keeps packets away meanwhile: iptables, nftables or skip' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l console-socket -d 'path of the AF_UNIX socket that receives the master end of the console\'s terminal' -r -F
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l pid-file -d 'file to write the process id to' -r -F
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l lsm-profile -d 'LSM profile of the restored processes, as TYPE:NAME' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l lsm-mount-context -d 'SELinux context of the restored mounts' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l tcp-established -d 'allow established TCP connections'
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l tcp-close -d 'close TCP connections'
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l ext-unix-sk -d 'allow unix sockets with a peer outside of the container'
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l shell-job -d 'allow processes of a session from outside of the container'
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l file-locks -d 'keep file locks'
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l auto-dedup -d 'drop pages from parent images that newer images have'
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l lazy-pages -d 'restore memory when it is used, by userfaultfd'
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -s d -l detach -d 'return when the container runs again'
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l no-subreaper -d 'do not adopt processes whose parent in the container has ended'
+complete -c rundlet -n "__fish_rundlet_using_subcommand restore" -l no-pivot -d 'for callers of runc: CRIU always changes the root in its own way'

@@ -13,8 +13,9 @@ use super::{Cgroup, Kind};
 const LIMIT: Duration = Duration::from_secs(10);
 
 impl Cgroup {
-    /// Signals every process; of a cgroup that was only planned, none. SIGKILL reaches frozen ones too and, where the kernel can not do it in one step, goes on
-    /// until the cgroup is empty; after any kill of frozen processes the cgroup may be left thawed.
+    /// Signals every process; of a cgroup that was only planned, none. SIGKILL reaches frozen ones too and, where the kernel can
+    /// not do it in one step, goes on until the cgroup is empty; after any kill of frozen processes the cgroup may be left
+    /// thawed.
     pub(crate) fn kill_all(&self, signal: Signal) -> Result<()> {
         if !self.made {
             return Ok(());

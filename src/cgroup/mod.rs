@@ -1,8 +1,9 @@
 //! The cgroup of one container: by the cgroupfs driver v2, or v1 with or without a hybrid v2 hierarchy; by the systemd driver a
 //! unit's on v2.
 //!
-//! Called by `container`: `plan`, then `make` before the clone, `place` (v1, systemd) right after it, `apply` while the child waits; every
-//! later command goes by `open` of the record in state.json. Nothing here knows the OCI types.
+//! Called by `container`: `plan`, then `make` before the clone, `place` (v1, systemd) right after it, `apply` while the child
+//! waits; every later command goes by `open` of the record in state.json. Nothing here knows the OCI types.
+mod apply;
 pub(crate) mod detect;
 mod devices;
 mod dir;
@@ -24,6 +25,7 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -231,30 +233,6 @@ impl Cgroup {
         }
     }
 
-    /// Sets the limits of a container that is being made, and device rules where they cannot wait: on v1 they are written one
-    /// by one, and between the first, which denies all, and the one that allows it again, the init could open no ptmx.
-    pub(crate) fn apply_before_init(&self, resources: &Resources) -> Result<()> {
-        match &self.kind {
-            // systemd has got them with the unit.
-            Kind::Systemd(c) => {
-                c.group.apply_devices(resources)?;
-                return c.apply_limits(resources);
-            }
-            Kind::V1(c) => c.apply_devices(resources)?,
-            Kind::None | Kind::V2(_) => {}
-        }
-        self.apply_limits(resources)
-    }
-
-    /// The rest, while the init makes its mounts: on v2 the device rules come in one step, and only the container's own
-    /// programs are held by them, none of which runs before this has succeeded (G4).
-    pub(crate) fn apply_beside_init(&self, resources: &Resources) -> Result<()> {
-        match &self.kind {
-            Kind::V2(c) => c.apply_devices(resources),
-            Kind::None | Kind::V1(_) | Kind::Systemd(_) => Ok(()),
-        }
-    }
-
     /// Changes limits, and with `devices` (old, new) the device rules. On failure everything is as before, and so it is when
     /// `keep`, which comes last, fails.
     pub(crate) fn update(
@@ -365,6 +343,18 @@ impl Cgroup {
         }
     }
 
+    /// The directory whose freezer stops all processes.
+    pub(crate) fn freezer(&self) -> Option<PathBuf> {
+        match self.mount_info() {
+            CgroupMounts::Unavailable => None,
+            CgroupMounts::V2 { path } => Some(path),
+            CgroupMounts::V1 { hierarchies } => hierarchies
+                .into_iter()
+                .find(|at| at.options.split(',').any(|option| option == "freezer"))
+                .map(|at| at.path),
+        }
+    }
+
     /// Whether `freeze` was asked for; false when the cgroup is gone.
     pub(crate) fn is_frozen(&self) -> Result<bool> {
         match &self.kind {
@@ -384,8 +374,9 @@ impl Cgroup {
         dir.map_or_else(|| Ok(Vec::new()), procs::pids)
     }
 
-    /// Removes the container's cgroup and all below it, not what lies above, even if it was made for it: others may be
-    /// using that by now. Processes still inside are killed, unless it was only planned. What is left after `time` is an error that names it.
+    /// Removes the container's cgroup and all below it, not what lies above, even if it was made for it: others may be using that
+    /// by now. Processes still inside are killed, unless it was only planned. What is left after `time` is an error that names
+    /// it.
     pub(crate) fn remove(&self, time: Duration) -> Result<()> {
         let left = if self.made { Left::Kill } else { Left::Keep };
         match &self.kind {

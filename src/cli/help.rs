@@ -137,8 +137,12 @@ pub(super) fn details(name: &str) -> &'static str {
             "What is not named stays as it is. Device rules can be given in the file only, where they replace all\n\
              earlier ones.\n\n    # echo '{\"memory\": {\"limit\": 67108864}}' | rundlet update -r - web"
         }
-        "checkpoint" | "restore" => {
-            "This verb of runc is not supported by this version of rundlet: it always fails."
+        "checkpoint" => {
+            "CRIU 3.15 or later must be in PATH. Without --leave-running the container is deleted once it is saved."
+        }
+        "restore" => {
+            "The container is made anew from its bundle: the config says what it may do, the images what runs in it.\n\
+             The exit code is as with `run`."
         }
         _ => "",
     }

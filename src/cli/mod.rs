@@ -4,6 +4,7 @@
 //! Exit codes: 0; 1 for every failure and for wrong usage; 255 when `exec` fails before or beside
 //! its process; otherwise what `run` and `exec` return, the code of the container's process.
 
+mod checkpoint;
 mod create;
 mod delete;
 #[cfg(test)]
@@ -19,11 +20,11 @@ mod kill;
 mod list;
 mod pause;
 mod ps;
+mod restore;
 mod run;
 mod spec;
 mod start;
 mod state;
-mod unsupported;
 mod update;
 
 use std::ffi::OsString;
@@ -45,7 +46,7 @@ enum Words {
     Exactly(usize),
     /// From and to; flags end after the first word.
     IdThen(usize, usize),
-    /// Anything: the verb is not supported and reads none of it.
+    /// Anything: the verb reads none of it as a flag.
     Any,
 }
 
@@ -184,17 +185,17 @@ static VERBS: [Verb; 18] = [
     ),
     verb!(
         "checkpoint",
-        unsupported::checkpoint(UnsupportedArgs),
-        Words::Any,
-        "",
-        "not supported by this version"
+        checkpoint::run(CheckpointArgs),
+        Words::Exactly(1),
+        "<container-id>",
+        "save a running container to files"
     ),
     verb!(
         "restore",
-        unsupported::restore(UnsupportedArgs),
-        Words::Any,
-        "",
-        "not supported by this version"
+        restore::run(RestoreArgs),
+        Words::Exactly(1),
+        "<container-id>",
+        "make a container again from a checkpoint"
     ),
     verb!(
         "help",
@@ -350,7 +351,7 @@ fn verb_line(
     Ok((lexed, command))
 }
 
-/// A verb that is not supported reads no flag, so that no caller's probe takes an error for support.
+/// `help`: what it is asked about may be anything.
 fn any_words(args: &[OsString]) -> Lexed {
     let help = args
         .iter()

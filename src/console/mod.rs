@@ -45,7 +45,7 @@ pub(crate) fn receive_master(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
         .context("receive the master of the container's terminal")
 }
 
-fn send_master(socket: BorrowedFd<'_>, master: &OwnedFd) -> Result<()> {
+pub(crate) fn send_master(socket: BorrowedFd<'_>, master: &OwnedFd) -> Result<()> {
     unix::send(socket, MASTER_NAME, Some(master.as_fd()))
         .context("send the master of the container's terminal")
 }

@@ -33,11 +33,11 @@ pub(super) struct Creating {
     pub(super) slot: Slot,
     pub(super) record: Option<Record>,
     pub(super) cgroup: Option<Cgroup>,
-    rdt: Option<rdt::Group>,
+    pub(super) rdt: Option<rdt::Group>,
     pub(super) init: Option<(Pid, OwnedFd)>,
     /// Network devices that the container has been given.
-    devices: Option<net::Moved>,
-    hooks_ran: bool,
+    pub(super) devices: Option<net::Moved>,
+    pub(super) hooks_ran: bool,
     committed: bool,
 }
 
@@ -68,7 +68,7 @@ impl Creating {
     }
 
     /// Puts the first process into the cgroup. One that is made only with it is recorded as ours, also when it failed halfway.
-    fn place(&mut self, pid: Pid) -> Result<()> {
+    pub(super) fn place(&mut self, pid: Pid) -> Result<()> {
         let cgroup = self.cgroup.as_mut().context("no cgroup was planned")?;
         let placed = cgroup.place(pid);
         self.record_cgroup()?;
@@ -100,6 +100,29 @@ impl Creating {
         record.rdt = Some(group.record().clone());
         self.rdt = Some(group);
         self.slot.write(record)
+    }
+}
+
+impl Creating {
+    /// The container stands: it is not taken back any more.
+    pub(super) fn release(mut self, status: Status) -> Result<Live> {
+        let (_, pidfd) = self.init.take().context("the container has no init")?;
+        let record = self.record.take().context("the container has no record")?;
+        let init = record.init.context("the container was not recorded")?;
+        self.committed = true;
+        if let Some(devices) = self.devices.take() {
+            devices.keep();
+        }
+        let slot = self.slot.try_clone()?;
+        Ok(Live {
+            container: Container {
+                slot,
+                record,
+                status,
+            },
+            init,
+            pidfd,
+        })
     }
 }
 
@@ -224,7 +247,7 @@ impl Ready {
         net::move_all(&self.plan.net_devices, namespace.as_fd())
     }
 
-    /// The stage has cloned the init as its sibling, so it is this process's child; the stage itself ends.
+    /// The stage has cloned the init as its sibling, so it is this process's child, and ends; or it has become the init.
     fn adopt_init(&mut self) -> Result<()> {
         match self.receive()? {
             FromInit::InitPid(pid) => self.adopt(Pid::from_raw(pid)),
@@ -234,6 +257,9 @@ impl Ready {
 
     fn adopt(&mut self, pid: Pid) -> Result<()> {
         let (stage, _) = self.init()?;
+        if stage == pid {
+            return Ok(());
+        }
         let pidfd =
             pidfd::open(pid).with_context(|| format!("open pidfd of init process {pid}"))?;
         self.creating.init = Some((pid, pidfd));
@@ -307,6 +333,14 @@ impl Ready {
         Ok(())
     }
 
+    /// Once the init is the only process: see [`placement::pids_while_made`].
+    pub(super) fn limit_pids(&self, pids: Option<i64>) -> Result<()> {
+        self.cgroup()?.apply_limits(&Resources {
+            pids,
+            ..Resources::default()
+        })
+    }
+
     fn hand_over_listener(&self, number: i32) -> Result<()> {
         let (pid, pidfd) = self.init()?;
         let listener = self
@@ -365,32 +399,7 @@ impl Ready {
         }
     }
 
-    /// The container stands: it is not taken back any more.
-    pub(super) fn release(mut self, status: Status) -> Result<Live> {
-        let (_, pidfd) = self
-            .creating
-            .init
-            .take()
-            .context("the container has no init")?;
-        let record = self
-            .creating
-            .record
-            .take()
-            .context("the container has no record")?;
-        let init = record.init.context("the container was not recorded")?;
-        self.creating.committed = true;
-        if let Some(devices) = self.creating.devices.take() {
-            devices.keep();
-        }
-        let slot = self.creating.slot.try_clone()?;
-        Ok(Live {
-            container: Container {
-                slot,
-                record,
-                status,
-            },
-            init,
-            pidfd,
-        })
+    pub(super) fn release(self, status: Status) -> Result<Live> {
+        self.creating.release(status)
     }
 }

@@ -87,10 +87,7 @@ fn force_stop(container: Container) -> Result<Stopped> {
     };
     kill::kill_all(&live)?;
     await_death(&live)?;
-    Ok(Stopped(Container {
-        status: Status::Stopped,
-        ..live.container
-    }))
+    Ok(live.container.ended())
 }
 
 /// The runtime that makes the container still lives: it is ended first, or it would go on making what is removed here.
@@ -113,10 +110,7 @@ fn force_stop_creating(container: Container) -> Result<Stopped> {
     match container.status {
         Status::Stopped | Status::Creating => {
             container.cgroup()?.kill_all(Signal::SIGKILL)?;
-            Ok(Stopped(Container {
-                status: Status::Stopped,
-                ..container
-            }))
+            Ok(container.ended())
         }
         _ => force_stop(container),
     }
@@ -134,7 +128,7 @@ fn poll_exit(pidfd: BorrowedFd<'_>) -> Result<bool> {
     }
 }
 
-fn await_death(live: &Live) -> Result<()> {
+pub(super) fn await_death(live: &Live) -> Result<()> {
     if poll_exit(live.pidfd())? {
         return Ok(());
     }

@@ -21,14 +21,14 @@ use crate::fs::atomic;
 use crate::init::{self, Child, Groups};
 use crate::plan::host::Host;
 use crate::plan::namespaces::Kind;
-use crate::plan::process::{Process, last_of_each, names};
+use crate::plan::process::{Process, last_of_each};
 use crate::plan::scheduling::CpuAffinity;
 use crate::plan::state::Filtered;
 use crate::proto::{self, FromInit, RuntimeEnd, ToInit};
 use crate::seccomp::Program;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::pidfd;
-use crate::{log, plan, rdt, sealed, spec};
+use crate::{plan, rdt, sealed, spec};
 
 /// Returns the exit code of the runtime: the process's own in the foreground, 0 when detached.
 pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
@@ -55,13 +55,7 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
     let live = container.live()?;
     let mut process = process(options, &live.container.record)?;
     if !live.container.record.has(Kind::User) {
-        let missing = process.capabilities.restrict(host.permitted);
-        if missing != 0 {
-            log::warn(format_args!(
-                "process.capabilities: left out, for the runtime itself does not have them: {}",
-                names(missing)
-            ));
-        }
+        placement::restrict_capabilities(&mut process, &host);
     }
     let socket = options.console_socket.as_deref();
     let foreground =

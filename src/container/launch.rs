@@ -23,6 +23,7 @@ use crate::fs::atomic;
 use crate::init::{self, Child, ContainerPart, Groups, PidNamespace};
 use crate::plan::host::{Host, in_initial_user_namespace};
 use crate::plan::namespaces::Kind;
+use crate::plan::outside::Outside;
 use crate::plan::rootfs::MountNamespace;
 use crate::plan::{self, Plan};
 use crate::proto::{self, RuntimeEnd};
@@ -58,11 +59,11 @@ impl Console {
 /// Everything decided, nothing made.
 pub(super) struct Launch<'a> {
     context: &'a Context,
-    host: Host,
+    pub(super) host: Host,
     pub(super) plan: Plan,
     filter: Option<seccomp::Program>,
     preserved: u32,
-    pid_file: Option<PathBuf>,
+    pub(super) pid_file: Option<PathBuf>,
     pidfd_socket: Option<PathBuf>,
 }
 
@@ -83,13 +84,7 @@ impl<'a> Launch<'a> {
             plan::rootless::check(&plan, &host)?;
         }
         if !plan.namespaces.has(Kind::User) {
-            let missing = plan.process.capabilities.restrict(host.permitted);
-            if missing != 0 {
-                let names = plan::process::names(missing);
-                log::warn(format_args!(
-                    "process.capabilities: left out, for the runtime itself does not have them: {names}"
-                ));
-            }
+            placement::restrict_capabilities(&mut plan.process, &host);
         }
         ensure!(
             plan.net_devices.is_empty() || (host.euid == 0 && in_initial_user_namespace()),
@@ -117,6 +112,9 @@ impl<'a> Launch<'a> {
         if let Some(rdt) = &self.plan.rdt {
             creating.make_rdt(rdt)?;
         }
+        let wanted_pids = self.plan.resources.pids;
+        let pids_while_made = placement::pids_while_made(&self.plan);
+        self.plan.resources.pids = pids_while_made.or(wanted_pids);
         let cgroup = creating.make_cgroup(&self.plan.resources, &self.plan.delegation)?;
         placement::make_overlay_directories(&self.plan.rootfs)?;
         let namespaces = &self.plan.namespaces;
@@ -137,7 +135,7 @@ impl<'a> Launch<'a> {
         };
         let joins = placement::open_namespaces(namespaces)?;
         let network = self.joined_network(&joins)?;
-        let (pid_namespace, joins) = placement::split_pid(namespaces, joins, stage);
+        let (pid_namespace, joins) = placement::split_pid(namespaces, joins);
         let joined_user = joins
             .iter()
             .find(|(place, _)| namespaces.join[*place].kind == Kind::User)
@@ -186,11 +184,14 @@ impl<'a> Launch<'a> {
         };
         ready.place(stage)?;
         ready.await_ready()?;
+        if pids_while_made.is_some() {
+            ready.limit_pids(wanted_pids)?;
+        }
         Ok(ready)
     }
 
     /// Takes the id and writes down, before there is anything to clean up, what will have to be cleaned up (Z2).
-    fn reserve(&mut self) -> Result<Creating> {
+    pub(super) fn reserve(&mut self) -> Result<Creating> {
         let plan = &mut self.plan;
         let slot = Store::new(self.context).reserve(&plan.state.id)?;
         let mut creating = Creating::new(slot);
@@ -215,6 +216,12 @@ impl<'a> Launch<'a> {
             &plan.state.id,
             denied,
         )?;
+        let notifies = sd_notify::host_socket().is_some();
+        if notifies {
+            let mount = sd_notify::mount(slot.path());
+            plan.rootfs
+                .add_bind(mount.source, mount.destination, mount.options)?;
+        }
         let record = Record {
             version: record::VERSION,
             state: plan.state.clone(),
@@ -238,6 +245,10 @@ impl<'a> Launch<'a> {
             memory_policy: plan.memory_policy.clone(),
             personality: plan.personality,
             rdt: None,
+            outside: Some(Outside {
+                stdio: placement::standard_streams(&plan.process),
+                ..Outside::of(plan, &cgroup.mount_info())
+            }),
         };
         slot.write(&record)?;
         if let Some(filter) = &self.filter {
@@ -251,11 +262,8 @@ impl<'a> Launch<'a> {
         }
         // For the init alone, not for what exec starts later, hence not in the record.
         plan.process.env.extend(placement::listen_environment());
-        if sd_notify::host_socket().is_some() {
+        if notifies {
             sd_notify::make_directory(slot.dir.as_fd())?;
-            let mount = sd_notify::mount(slot.path());
-            plan.rootfs
-                .add_bind(mount.source, mount.destination, mount.options)?;
             plan.process.env.push(sd_notify::CONTAINER_ENV.to_owned());
         }
         creating.record = Some(record);

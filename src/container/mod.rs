@@ -1,6 +1,7 @@
 //! The runtime's side of every verb, one file each. A verb takes the state it needs as a type, so that the error for a wrong
 //! state is made here, once. Called by `cli`.
 
+pub(crate) mod checkpoint;
 pub(crate) mod create;
 pub(crate) mod creating;
 pub(crate) mod delete;
@@ -8,6 +9,8 @@ pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod foreground;
 pub(crate) mod id_maps;
+mod image_check;
+mod image_names;
 pub(crate) mod kill;
 pub(crate) mod launch;
 pub(crate) mod list;
@@ -18,6 +21,7 @@ pub(crate) mod pause;
 pub(crate) mod placement;
 pub(crate) mod ps;
 pub(crate) mod record;
+pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod start;
 pub(crate) mod state;
@@ -113,10 +117,15 @@ impl Container {
                 init,
                 pidfd,
             }),
-            None => Err(Stopped(Container {
-                status: Status::Stopped,
-                ..self
-            })),
+            None => Err(self.ended()),
+        })
+    }
+
+    /// Once its processes are known to have ended.
+    pub(crate) fn ended(self) -> Stopped {
+        Stopped(Container {
+            status: Status::Stopped,
+            ..self
         })
     }
 

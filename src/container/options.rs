@@ -3,6 +3,9 @@
 
 use std::path::PathBuf;
 
+use crate::criu::dump::DumpFlags;
+use crate::criu::options::Common;
+use crate::criu::restore::RestoreFlags;
 use crate::plan::host::in_initial_user_namespace;
 use crate::spec::ResourcesFrom;
 
@@ -140,4 +143,25 @@ pub(crate) struct UpdateOptions {
 pub(crate) struct DeleteOptions {
     pub(crate) id: String,
     pub(crate) force: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct CheckpointOptions {
+    pub(crate) id: String,
+    /// Absolute, as all of these.
+    pub(crate) images: PathBuf,
+    pub(crate) work: Option<PathBuf>,
+    pub(crate) common: Common,
+    pub(crate) flags: DumpFlags,
+    /// A descriptor of the caller's that gets a null byte when the pages can be asked for.
+    pub(crate) status_fd: Option<i32>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct RestoreOptions {
+    pub(crate) run: RunOptions,
+    pub(crate) images: PathBuf,
+    pub(crate) work: Option<PathBuf>,
+    pub(crate) common: Common,
+    pub(crate) flags: RestoreFlags,
 }

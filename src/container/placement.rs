@@ -15,9 +15,10 @@ use nix::unistd::Pid;
 use super::Live;
 use crate::fs::procfs;
 use crate::init::PidNamespace;
+use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::namespaces::{Kind, Namespaces, offsets_text};
-use crate::plan::process::Rlimit;
+use crate::plan::process::{Process, Rlimit, names};
 use crate::plan::rootfs::RootfsPlan;
 use crate::proto::Failure;
 use crate::sys;
@@ -38,6 +39,28 @@ pub(super) fn preserve_descriptors(asked: u32) -> Result<u32> {
     sys::fd::close_range(3 + count, sys::fd::LAST, sys::fd::Fate::CloseOnExec)
         .context("mark the caller's descriptors close-on-exec")?;
     Ok(count)
+}
+
+/// What a container without a terminal of its own gets as its first descriptors: pipes are known by number to a checkpoint.
+pub(super) fn standard_streams(process: &Process) -> Vec<String> {
+    if process.terminal {
+        return Vec::new();
+    }
+    let link = |number| std::fs::read_link(format!("/proc/self/fd/{number}"));
+    (0..3)
+        .map(|number| link(number).map_or_else(|_| String::new(), |to| to.display().to_string()))
+        .collect()
+}
+
+/// Where the process stays in the runtime's user namespace, it can have no capability that the runtime lacks.
+pub(super) fn restrict_capabilities(process: &mut Process, host: &Host) {
+    let missing = process.capabilities.restrict(host.permitted);
+    if missing != 0 {
+        log::warn(format_args!(
+            "process.capabilities: left out, for the runtime itself does not have them: {}",
+            names(missing)
+        ));
+    }
 }
 
 /// Before the first clone. Inherited as ignored, SIGCHLD would make the kernel reap children before they are waited for.
@@ -87,19 +110,30 @@ pub(super) fn namespace_of(pid: Pid, name: &str) -> Result<OwnedFd> {
     open(path.as_str(), flags, Mode::empty()).with_context(|| format!("open `{path}`"))
 }
 
-/// Separates a pid namespace to be joined, which the init enters by its birth, from what it joins by itself. A stage joins all.
+/// Separates a pid namespace to be joined, which the init enters by its birth, from what it or its stage joins.
 pub(super) fn split_pid(
     namespaces: &Namespaces,
     joins: Vec<(usize, OwnedFd)>,
-    stage: bool,
 ) -> (PidNamespace, Vec<(usize, OwnedFd)>) {
     let (mut pid, others): (Vec<_>, Vec<_>) = joins
         .into_iter()
-        .partition(|(place, _)| !stage && namespaces.join[*place].kind == Kind::Pid);
+        .partition(|(place, _)| namespaces.join[*place].kind == Kind::Pid);
     let pid = pid
         .pop()
         .map_or(PidNamespace::Entered, |(_, fd)| PidNamespace::ToJoin(fd));
     (pid, others)
+}
+
+/// The most processes of the runtime's own at once in a container that is being made: the builder, its sibling, and the two that
+/// make a proc on older kernels.
+const BUILDERS: i64 = 4;
+
+/// The limit of processes while the container is made, where not only its init is in its cgroup then and the wanted one is too
+/// low for that. The wanted one has to follow.
+pub(super) fn pids_while_made(plan: &Plan) -> Option<i64> {
+    let alone = !plan.namespaces.needs_stage() && !plan.namespaces.joins(Kind::Pid);
+    let limit = plan.resources.pids?;
+    (!alone && (0..BUILDERS).contains(&limit)).then_some(BUILDERS)
 }
 
 /// Non-dumpable before anything of the container can see a process of ours (E2). The process cloned next inherits it, and its

@@ -15,6 +15,7 @@ use crate::fs::{atomic, small};
 use crate::plan::hooks::Hooks;
 use crate::plan::memory_policy::MemoryPolicy;
 use crate::plan::namespaces::Kind;
+use crate::plan::outside::Outside;
 use crate::plan::process::Process;
 use crate::plan::resources::Resources;
 use crate::plan::seccomp::Listener;
@@ -68,6 +69,9 @@ pub(crate) struct Record {
     /// The resctrl group, once it is made.
     #[serde(default)]
     pub(crate) rdt: Option<rdt::Record>,
+    /// For checkpoint.
+    #[serde(default)]
+    pub(crate) outside: Option<Outside>,
 }
 
 impl Record {

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
 
@@ -10,7 +10,7 @@ use super::create::detached_console;
 use super::launch::{Console, Gate, Launch};
 use super::options::{Context, DeleteOptions, RunOptions};
 use super::status::Status;
-use super::{Container, Live, Stopped, delete, foreground, start};
+use super::{Live, delete, foreground, start};
 use crate::console::{self, Proxy, RawTerminal};
 use crate::sd_notify::Relay;
 use crate::{log, sealed};
@@ -19,20 +19,7 @@ use crate::{log, sealed};
 pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
     sealed::ensure()?;
     let launch = Launch::prepare(context, &options.create)?;
-    let socket = options.create.console_socket.as_deref();
-    let foreground = (!options.detach)
-        .then(|| Foreground::prepare(launch.plan.process.terminal && socket.is_none()));
-    let mut foreground = foreground.transpose()?;
-    let console = match foreground
-        .as_mut()
-        .and_then(|foreground| foreground.console.take())
-    {
-        Some(console) => Console::Socket(console),
-        None => detached_console(launch.plan.process.terminal, socket)?,
-    };
-    if foreground.is_some() && !options.no_subreaper {
-        foreground::become_subreaper()?;
-    }
+    let (mut foreground, console) = Foreground::or_detached(options, launch.plan.process.terminal)?;
     let mut ready = launch.start(Gate::Commit, console)?;
     if let Some(foreground) = foreground.as_mut() {
         foreground.attach()?;
@@ -52,26 +39,24 @@ pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
     let code = match after_start(&live, foreground, relay) {
         Ok(Some(code)) => code,
         Ok(None) => return Ok(0),
-        Err(error) => {
-            // The first error is the one to report; a container that cannot be removed keeps its state.
-            let force = DeleteOptions {
-                id: options.create.id.clone(),
-                force: true,
-            };
-            if let Err(error) = delete::delete(context, &force) {
-                log::warn(format_args!("{}", crate::error::chain(&error)));
-            }
-            return Err(error);
-        }
+        Err(error) => return Err(removed_after(context, options, error)),
     };
     if !options.keep {
-        Stopped(Container {
-            status: Status::Stopped,
-            ..live.container
-        })
-        .destroy()?;
+        live.container.ended().destroy()?;
     }
     Ok(code)
+}
+
+/// The first error is the one to report; a container that cannot be removed keeps its state.
+pub(super) fn removed_after(context: &Context, options: &RunOptions, error: Error) -> Error {
+    let force = DeleteOptions {
+        id: options.create.id.clone(),
+        force: true,
+    };
+    if let Err(error) = delete::delete(context, &force) {
+        log::warn(format_args!("{}", crate::error::chain(&error)));
+    }
+    error
 }
 
 /// The exit code, or `None` when detached.
@@ -102,6 +87,26 @@ pub(super) struct Foreground {
 }
 
 impl Foreground {
+    /// Before anything is made: where the master of the container's terminal goes, and `None` for a container left to itself.
+    pub(super) fn or_detached(
+        options: &RunOptions,
+        terminal: bool,
+    ) -> Result<(Option<Foreground>, Console)> {
+        let socket = options.create.console_socket.as_deref();
+        if options.detach {
+            return Ok((None, detached_console(terminal, socket)?));
+        }
+        let mut foreground = Foreground::prepare(terminal && socket.is_none())?;
+        let console = match foreground.console.take() {
+            Some(console) => Console::Socket(console),
+            None => detached_console(terminal, socket)?,
+        };
+        if !options.no_subreaper {
+            foreground::become_subreaper()?;
+        }
+        Ok((Some(foreground), console))
+    }
+
     /// Before the clone, so that no signal is lost.
     pub(super) fn prepare(terminal: bool) -> Result<Foreground> {
         let (mut console, mut master) = (None, None);

@@ -2,16 +2,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::Mode;
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
 use super::options::Context;
 use super::store::GATE;
-use super::{Container, Created, Live, kill};
+use super::{Container, Created, Live, kill, status};
 use crate::hooks;
 use crate::sd_notify::{self, Relay};
 
@@ -53,31 +51,31 @@ pub(super) fn poststart(live: &Live) -> Result<()> {
     outcome
 }
 
-/// One start wins: whoever removes the fifo. The descriptor was opened before, and opening without a reader fails, so that a
-/// dead init is an error and never a wait.
+/// The word to go comes first and the removal after it: killed before both, a `start` has done nothing; killed in between, it
+/// has started the container. One start wins: whoever removes the gate; the init takes one word.
 fn open_gate(created: &Created) -> Result<OwnedFd> {
-    let container = &created.live().container;
-    let id = &container.slot.id;
-    let dir = container.slot.dir.as_fd();
-    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let gate = match openat(dir, GATE, flags, Mode::empty()) {
-        Err(Errno::ENXIO) => {
-            bail!("cannot start a container that has stopped: `{id}`: its init is gone")
-        }
-        Err(Errno::ENOENT) => bail!("cannot start an already running container: `{id}`"),
-        other => other.with_context(|| format!("open `{GATE}` of container `{id}`"))?,
+    let live = created.live();
+    let slot = &live.container.slot;
+    let id = &slot.id;
+    let gate = status::gate(slot)?.ok_or_else(|| nobody_waits(live))?;
+    match nix::unistd::write(&gate, b"s") {
+        Err(Errno::EPIPE) => return Err(nobody_waits(live)),
+        other => other.with_context(|| format!("write to `{GATE}` of container `{id}`"))?,
     };
-    match unlinkat(dir, GATE, UnlinkatFlags::NoRemoveDir) {
+    match unlinkat(slot.dir.as_fd(), GATE, UnlinkatFlags::NoRemoveDir) {
         Err(Errno::ENOENT) => bail!("cannot start an already running container: `{id}`"),
         other => other.with_context(|| format!("remove `{GATE}` of container `{id}`"))?,
     }
-    match nix::unistd::write(&gate, b"s") {
-        Err(Errno::EPIPE) => {
-            bail!("cannot start a container that has stopped: `{id}`: its init is gone")
-        }
-        other => other.with_context(|| format!("write to `{GATE}` of container `{id}`"))?,
-    };
     Ok(gate)
+}
+
+fn nobody_waits(live: &Live) -> anyhow::Error {
+    let id = &live.container.slot.id;
+    if status::is_alive(live.init) {
+        anyhow!("cannot start an already running container: `{id}`")
+    } else {
+        anyhow!("cannot start a container that has stopped: `{id}`: its init is gone")
+    }
 }
 
 /// poststart hooks come after the user's program has started (runtime-spec, runtime.md "Lifecycle" 8): execve, or the death

@@ -1,10 +1,11 @@
 //! What is true of a container now: worked out from its init's /proc/PID/stat, the gate and the freezer, never stored.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context as _, Result};
-use nix::fcntl::AtFlags;
-use nix::sys::stat::fstatat;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 
 use super::record::{ProcessId, Record};
 use super::store::{GATE, Slot};
@@ -58,12 +59,23 @@ pub(crate) fn of(slot: &Slot, record: &Record) -> Result<Status> {
     if frozen {
         return Ok(Status::Paused);
     }
-    let gate = fstatat(slot.dir.as_fd(), GATE, AtFlags::AT_SYMLINK_NOFOLLOW);
-    Ok(if gate.is_ok() {
+    Ok(if gate(slot)?.is_some() {
         Status::Created
     } else {
         Status::Running
     })
+}
+
+/// The gate for writing, while the init waits at it. A gate that nobody holds open for reading counts as gone: its `start` was
+/// killed before it could remove it.
+pub(super) fn gate(slot: &Slot) -> Result<Option<OwnedFd>> {
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    match openat(slot.dir.as_fd(), GATE, flags, Mode::empty()) {
+        Err(Errno::ENXIO | Errno::ENOENT) => Ok(None),
+        other => other
+            .map(Some)
+            .with_context(|| format!("open `{GATE}` of container `{}`", slot.id)),
+    }
 }
 
 /// Whether this very process still runs: the pid exists, has the start time, and is not a zombie.

@@ -1,7 +1,7 @@
 //! The state root: which ids exist, and one directory each. Every verb enters here; nothing else knows its layout.
 //!
-//! `ROOT/ID/state.json` the record, `ROOT/ID/cgroup.json` the cgroup alone, `ROOT/ID/exec.fifo` the gate of a created container, `ROOT/ID/seccomp` the compiled
-//! filter, `ROOT/ID/notify/` the sd_notify socket.
+//! `ROOT/ID/state.json` the record, `ROOT/ID/cgroup.json` the cgroup alone, `ROOT/ID/exec.fifo` the gate of a created container,
+//! `ROOT/ID/seccomp` the compiled filter, `ROOT/ID/notify/` the sd_notify socket.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};

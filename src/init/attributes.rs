@@ -2,17 +2,16 @@
 //! scheduling, memory policy, personality.
 
 use std::ffi::CString;
-use std::os::fd::AsFd;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, sethostname, setsid};
 
 use super::Child;
 use crate::fs::procfs::{ProcHandle, Scope};
+use crate::net;
 use crate::plan::namespaces::Kind;
 use crate::plan::process::Rlimit;
 use crate::sys;
@@ -56,6 +55,7 @@ pub(super) fn keyring(child: &mut Child<'_>) -> Result<()> {
     if !child.new_keyring {
         return Ok(());
     }
+    super::labels::of_keys(child)?;
     let name = CString::new(format!("_ses.{}", child.id))?;
     let serial = match sys::keyring::join_session(&name) {
         // A kernel without keyrings has no keys to protect (L2).
@@ -87,19 +87,12 @@ pub(super) fn host_name(child: &mut Child<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Brings `lo` of a new network namespace up; two system calls instead of a netlink conversation.
+/// Brings `lo` of a new network namespace up.
 pub(super) fn loopback(child: &mut Child<'_>) -> Result<()> {
     if !child.part()?.plan.namespaces.makes(Kind::Network) {
         return Ok(());
     }
-    let socket = socket(
-        AddressFamily::Inet,
-        SockType::Datagram,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .context("open a socket to bring the loopback interface up")?;
-    sys::process::loopback_up(socket.as_fd()).context("bring the loopback interface `lo` up")
+    net::loopback_up()
 }
 
 pub(super) fn sysctl(child: &mut Child<'_>) -> Result<()> {

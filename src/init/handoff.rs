@@ -158,7 +158,8 @@ pub(super) fn start_container_hooks(child: &mut Child<'_>) -> Result<()> {
     )
 }
 
-/// Closes what the program is not to have, for execve(2) resolves its path before close-on-exec acts (F2); loads the filter if no_new_privs allows to do that last (N2); becomes the program.
+/// Closes what the program is not to have, for execve(2) resolves its path before close-on-exec acts (F2); loads the filter if
+/// no_new_privs allows to do that last (N2); becomes the program.
 pub(super) fn execute(child: &mut Child<'_>) -> Result<()> {
     let process = child.process;
     let program = child

@@ -6,6 +6,18 @@ use anyhow::{Context as _, Result};
 use super::Child;
 use crate::fs::procfs::{ProcHandle, Scope};
 
+/// Before the session keyring is joined: it is made with this label. The next execve takes it back.
+pub(super) fn of_keys(child: &Child<'_>) -> Result<()> {
+    let Some(label) = &child.process.selinux_label else {
+        return Ok(());
+    };
+    let proc = ProcHandle::open(Scope::Processes)?;
+    proc.write_self("attr/keycreate", label.as_bytes())
+        .with_context(|| {
+            format!("process.selinuxLabel: set key label `{label}` in `/proc/self/attr/keycreate`")
+        })
+}
+
 pub(super) fn apply(child: &mut Child<'_>) -> Result<()> {
     let process = child.process;
     if process.apparmor_profile.is_none() && process.selinux_label.is_none() {
@@ -16,13 +28,6 @@ pub(super) fn apply(child: &mut Child<'_>) -> Result<()> {
         proc.write_self("attr/exec", label.as_bytes())
             .with_context(|| {
                 format!("process.selinuxLabel: set exec label `{label}` in `/proc/self/attr/exec`")
-            })?;
-        // Keys made from here on belong to the container as well.
-        proc.write_self("attr/keycreate", label.as_bytes())
-            .with_context(|| {
-                format!(
-                    "process.selinuxLabel: set key label `{label}` in `/proc/self/attr/keycreate`"
-                )
             })?;
     }
     if let Some(profile) = &process.apparmor_profile {

@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 
-use super::child::{Child, close_host_descriptors};
+use super::birth;
+use super::child::{Child, PidNamespace, close_host_descriptors};
 use super::namespaces::join_message;
 use super::tenant::TENANT_STEPS;
 use super::{STEPS, Step, report, run_steps};
@@ -26,13 +27,21 @@ pub(crate) fn enter_container(mut child: Child<'_>) -> ! {
     run_steps(STEPS, &mut child)
 }
 
-/// Goes on as a stage: joins what is to be joined, then clones the init with everything that is new.
+/// Goes on as a stage: joins what is to be joined, then clones the init with everything that is new. Where the container joins
+/// a pid namespace, its init is born there when it has the container's root (X3), so here the stage becomes the builder itself.
 pub(crate) fn enter_staged(mut child: Child<'_>) -> ! {
     set_name(c"rundlet:[stage]");
-    let prepared = await_placement(&child).and_then(|()| {
+    let prepared = await_placement(&child).and_then(|pid| {
         join_all(&mut child)?;
         let part = child.part()?;
-        Ok(part.plan.namespaces.new_flags().difference(part.late))
+        let new = part.plan.namespaces.new_flags().difference(part.late);
+        if matches!(part.pid_namespace, PidNamespace::Entered) {
+            return Ok(new);
+        }
+        unshare(new).with_context(|| format!("linux.namespaces: make {new:?}"))?;
+        child.end()?.send(&FromInit::InitPid(pid))?;
+        set_name(c"rundlet:[init]");
+        run_steps(STEPS, &mut child)
     });
     go_on(child, prepared, STEPS)
 }
@@ -46,7 +55,7 @@ pub(crate) fn enter_running(
     root: Option<OwnedFd>,
 ) -> ! {
     set_name(c"rundlet:[stage]");
-    let prepared = await_placement(&child).and_then(|()| {
+    let prepared = await_placement(&child).and_then(|_| {
         if !namespaces.is_empty() {
             setns(init.as_fd(), namespaces)
                 .context("join the namespaces of the container's init")?;
@@ -63,10 +72,12 @@ pub(crate) fn enter_running(
     go_on(child, prepared, TENANT_STEPS)
 }
 
-fn await_placement(child: &Child<'_>) -> Result<()> {
-    child.end()?.await_placed()?;
+/// This process's pid as the runtime sees it.
+fn await_placement(child: &Child<'_>) -> Result<i32> {
+    let pid = child.end()?.await_placed()?;
     // As in `child::await_placed`: before the first setns (E2).
-    nix::sys::prctl::set_dumpable(false).context("make the process non-dumpable")
+    nix::sys::prctl::set_dumpable(false).context("make the process non-dumpable")?;
+    Ok(pid)
 }
 
 /// Clones the sibling; the stage reports its pid and leaves.
@@ -112,6 +123,8 @@ fn join_all(child: &mut Child<'_>) -> Result<()> {
             Err(errno) => return Err(errno).with_context(|| join_message(&joins[index])),
         }
     }
+    let joined = user.first().map(|(_, fd)| fd.as_fd());
+    birth::join_early(part, joined)?;
     for (index, fd) in user.into_iter().chain(denied) {
         setns(&fd, joins[index].kind.flag()).with_context(|| join_message(&joins[index]))?;
     }

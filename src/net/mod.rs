@@ -11,12 +11,14 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use netlink_packet_route::address::AddressMessage;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::stat::fstat;
 
 use self::rtnetlink::{Link, Rtnetlink, State};
 use crate::error;
 use crate::log;
 use crate::plan::net_devices::NetDevice;
+use crate::sys;
 
 /// Devices in the container. Dropped without [`Moved::keep`] they come back.
 pub(crate) struct Moved {
@@ -32,6 +34,26 @@ struct Trip {
     inside: String,
     link: Link,
     addresses: Vec<AddressMessage>,
+}
+
+/// Brings the loopback interface of another network namespace up.
+pub(crate) fn raise_loopback(namespace: BorrowedFd<'_>) -> Result<()> {
+    let own = std::fs::File::open("/proc/self/ns/net")
+        .context("open the runtime's own network namespace")?;
+    setns(namespace, CloneFlags::CLONE_NEWNET)
+        .context("enter the container's network namespace")?;
+    let raised = loopback_up();
+    setns(&own, CloneFlags::CLONE_NEWNET)
+        .context("return to the runtime's own network namespace")?;
+    raised
+}
+
+/// The same here; two system calls instead of a netlink conversation.
+pub(crate) fn loopback_up() -> Result<()> {
+    let none = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, none, None)
+        .context("open a socket to bring the loopback interface up")?;
+    sys::process::loopback_up(socket.as_fd()).context("bring the loopback interface `lo` up")
 }
 
 /// Moves all of them, or none.

@@ -13,6 +13,7 @@ pub(crate) mod mount_options;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod net_devices;
+pub(crate) mod outside;
 pub(crate) mod process;
 pub(crate) mod rdt;
 pub(crate) mod resource_checks;
@@ -20,6 +21,8 @@ pub(crate) mod resources;
 pub(crate) mod rootfs;
 pub(crate) mod rootless;
 pub(crate) mod scheduling;
+#[cfg(test)]
+mod schema_tests;
 pub(crate) mod seccomp;
 pub(crate) mod state;
 pub(crate) mod update;
@@ -96,7 +99,7 @@ pub(crate) enum Overlay {
 
 /// Makes the plan of container `id`. `bundle` is absolute and clean.
 pub(crate) fn build(spec: &Spec, id: &str, bundle: &Path, options: &Options) -> Result<Plan> {
-    let process = spec.process().as_ref().context("process: is missing")?;
+    let process = spec.process().as_ref().context("process: is required")?;
     let linux = spec.linux().clone().unwrap_or_default();
     let namespaces = namespaces::plan(&linux)?;
     let process = process::plan(process, "process")?;

@@ -63,6 +63,8 @@ pub(crate) struct FsMount {
     pub(crate) source: Option<OsString>,
     /// Options without, then with a value, as the file system gets them.
     pub(crate) data: Vec<(String, Option<String>)>,
+    /// The SELinux label of its root directory, where it takes none as an option.
+    pub(crate) root_label: Option<String>,
 }
 
 /// File systems that need more than being mounted.
@@ -297,12 +299,19 @@ fn file_system(fstype: &str, mount: &oci::Mount, parsed: &Parsed, context: &Fact
     if fstype == "devpts" {
         data.retain(|(key, value)| key != "gid" || group_exists(context.gids, value.as_deref()));
     }
-    if let Some(label) = context.mount_label
-        && matches!(fstype, "tmpfs" | "devpts" | "mqueue" | "overlay")
-        && !data.iter().any(|(key, _)| key == "context")
-    {
-        data.push(("context".to_owned(), Some(label.to_owned())));
-    }
+    let label = context.mount_label.map(str::to_owned);
+    let root_label = match fstype {
+        // proc, sysfs and cgroups are labelled by the policy, file by file.
+        "proc" | "sysfs" | "cgroup" | "cgroup2" => None,
+        // Its superblock came with the ipc namespace, and a second label for that is refused.
+        "mqueue" => label,
+        _ => {
+            if label.is_some() && !data.iter().any(|(key, _)| key == "context") {
+                data.push(("context".to_owned(), label));
+            }
+            None
+        }
+    };
     let source = mount
         .source()
         .as_ref()
@@ -312,6 +321,7 @@ fn file_system(fstype: &str, mount: &oci::Mount, parsed: &Parsed, context: &Fact
         fstype: fstype.to_owned(),
         source,
         data,
+        root_label,
     }
 }
 
@@ -358,6 +368,38 @@ mod tests {
             user: None,
         };
         convert(2, &mount, &context)
+    }
+
+    #[test]
+    fn a_label_goes_to_what_has_no_labels_of_its_own() {
+        let label = "system_u:object_r:container_file_t:s0:c1,c2";
+        let context = Facts {
+            bundle: Path::new("/bundle"),
+            mount_label: Some(label),
+            gids: None,
+            user: None,
+        };
+        let by_option = vec![("context".to_owned(), Some(label.to_owned()))];
+        let of_root = Some(label.to_owned());
+        for (fstype, data, root) in [
+            ("tmpfs", by_option.clone(), None),
+            ("devpts", by_option.clone(), None),
+            ("ext4", by_option, None),
+            ("mqueue", vec![], of_root),
+            ("proc", vec![], None),
+            ("sysfs", vec![], None),
+        ] {
+            let json = format!(r#"{{"destination":"/{fstype}","type":"{fstype}"}}"#);
+            let destination = match fstype {
+                "sysfs" => json.replace("/sysfs", "/sys"),
+                _ => json,
+            };
+            let mount: oci::Mount = serde_json::from_str(&destination).unwrap();
+            let MountKind::Fs(fs) = convert(0, &mount, &context).unwrap().kind else {
+                panic!("{fstype}")
+            };
+            assert_eq!((fs.data, fs.root_label), (data, root), "{fstype}");
+        }
     }
 
     fn error(json: &str) -> String {

@@ -127,9 +127,9 @@ impl Namespaces {
             .fold(CloneFlags::empty(), |flags, kind| flags | kind.flag())
     }
 
-    /// Whether the init must be cloned by a process that has joined namespaces first. A new user namespace takes the rights to
+    /// Whether the init must come of a process that has joined namespaces first. A new user namespace takes the rights to
     /// join the host's namespaces away, and a joined one must own the namespaces that are new (user_namespaces(7)); in both
-    /// cases joining comes before the clone that makes them.
+    /// cases joining comes before what is new is made.
     pub(crate) fn needs_stage(&self) -> bool {
         !self.join.is_empty() && self.has(Kind::User)
     }

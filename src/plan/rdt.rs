@@ -21,10 +21,6 @@ pub(crate) enum Monitoring {
     On,
 }
 
-#[allow(
-    deprecated,
-    reason = "enableCMT and enableMBM are deprecated in the specification, still written by engines"
-)]
 pub(super) fn plan(linux: &Linux) -> Result<Option<Rdt>> {
     let Some(given) = linux.intel_rdt() else {
         return Ok(None);
@@ -36,12 +32,7 @@ pub(super) fn plan(linux: &Linux) -> Result<Option<Rdt>> {
             "linux.intelRdt.closID: `{class}` is not the name of a group"
         );
     }
-    let asked = [
-        given.enable_monitoring(),
-        given.enable_cmt(),
-        given.enable_mbm(),
-    ];
-    let monitoring = if asked.contains(&&Some(true)) {
+    let monitoring = if given.enable_monitoring() == &Some(true) {
         Monitoring::On
     } else {
         Monitoring::Off
@@ -56,22 +47,30 @@ pub(super) fn plan(linux: &Linux) -> Result<Option<Rdt>> {
 fn lines(given: &LinuxIntelRdt) -> Result<Vec<String>> {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     let (cache, bandwidth) = (text(given.l3_cache_schema()), text(given.mem_bw_schema()));
+    for (field, schema) in [("l3CacheSchema", &cache), ("memBwSchema", &bandwidth)] {
+        for line in schema.lines() {
+            check_line(field, line)?;
+        }
+    }
     let mut all = schemata(&cache, &bandwidth);
     for (index, line) in given.schemata().iter().flatten().enumerate() {
         ensure!(
             !line.contains('\n'),
             "linux.intelRdt.schemata[{index}]: is more than one line"
         );
+        check_line(&format!("schemata[{index}]"), line)?;
         all.push(line.clone());
     }
     all.retain(|line| !line.trim().is_empty());
-    for line in &all {
-        ensure!(
-            line.contains(':') && !line.contains('\0'),
-            "linux.intelRdt: `{line}` is not a line of a schemata file, such as `L3:0=f;1=f0`"
-        );
-    }
     Ok(all)
+}
+
+fn check_line(field: &str, line: &str) -> Result<()> {
+    ensure!(
+        line.trim().is_empty() || line.contains(':') && !line.contains('\0'),
+        "linux.intelRdt.{field}: `{line}` is not a line of a schemata file, such as `L3:0=f;1=f0`"
+    );
+    Ok(())
 }
 
 /// The lines of a cache and a bandwidth schema. Of two lines about bandwidth that of the bandwidth schema holds.
@@ -105,8 +104,7 @@ mod tests {
         assert_eq!(planned.schemata, ["L3:0=f", "MB:0=50", "L2:0=3"]);
         assert_eq!(planned.class.as_deref(), Some("gold"));
         assert_eq!(planned.monitoring, Monitoring::On);
-        let planned =
-            of(r#"{"intelRdt":{"closID":"","l3CacheSchema":"L3:0=f\nMB:0=20","enableCMT":false}}"#);
+        let planned = of(r#"{"intelRdt":{"closID":"","l3CacheSchema":"L3:0=f\nMB:0=20"}}"#);
         let planned = planned.unwrap().unwrap();
         assert_eq!(planned.schemata, ["L3:0=f", "MB:0=20"]);
         assert_eq!((planned.class, planned.monitoring), (None, Monitoring::Off));
@@ -123,7 +121,10 @@ mod tests {
                 r#"{"schemata":["L3:0=f\nL3:1=f"]}"#,
                 "linux.intelRdt.schemata[0]: ",
             ),
-            (r#"{"memBwSchema":"50"}"#, "linux.intelRdt: `50` is not"),
+            (
+                r#"{"memBwSchema":"50"}"#,
+                "linux.intelRdt.memBwSchema: `50` is not",
+            ),
         ] {
             let text = of(&format!(r#"{{"intelRdt":{json}}}"#))
                 .unwrap_err()

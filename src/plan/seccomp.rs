@@ -209,7 +209,7 @@ fn rule(position: usize, entry: &LinuxSyscall) -> Result<Rule> {
     }
     let mut conditions = Vec::new();
     for (index, arg) in entry.args().iter().flatten().enumerate() {
-        conditions.push(condition(arg).with_context(|| format!("{path}.args[{index}]"))?);
+        conditions.push(condition(arg, &format!("{path}.args[{index}]"))?);
     }
     Ok(Rule {
         position,
@@ -237,10 +237,10 @@ fn alternatives(conditions: Vec<Condition>) -> Vec<Vec<Condition>> {
     }
 }
 
-fn condition(arg: &OciArg) -> Result<Condition> {
+fn condition(arg: &OciArg, path: &str) -> Result<Condition> {
     let index = u8::try_from(arg.index()).ok().filter(|index| *index <= 5);
-    let index =
-        index.with_context(|| format!("index: {} is not an argument (0 to 5)", arg.index()))?;
+    let index = index
+        .with_context(|| format!("{path}.index: {} is not an argument (0 to 5)", arg.index()))?;
     let (compare, value) = match arg.op() {
         OciOperator::ScmpCmpNe => (Compare::Ne, arg.value()),
         OciOperator::ScmpCmpLt => (Compare::Lt, arg.value()),
@@ -414,7 +414,7 @@ mod tests {
             {"names":["a"],"action":"SCMP_ACT_LOG","args":[{"index":6,"value":1,"op":"SCMP_CMP_EQ"}]}]}"#;
         assert_eq!(
             error(text),
-            "linux.seccomp.syscalls[1].args[0]: index: 6 is not an argument (0 to 5)"
+            "linux.seccomp.syscalls[1].args[0].index: 6 is not an argument (0 to 5)"
         );
         let text = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read",""],"action":"SCMP_ACT_LOG"}]}"#;
         assert_eq!(

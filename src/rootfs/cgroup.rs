@@ -27,7 +27,7 @@ pub(super) fn mount(
     let target = mount::target(op, root, true)?;
     match cgroups {
         CgroupMounts::Unavailable => {
-            let empty = mask::empty_directory()?;
+            let empty = mask::empty_directory(plan.mount_label.as_deref())?;
             attach(empty.as_fd(), target.as_fd()).context("attach an empty directory")
         }
         CgroupMounts::V2 { path } => {
@@ -93,6 +93,7 @@ fn v1(
     let context = FsContext::open("tmpfs").context("file system type `tmpfs`")?;
     mount::set(&context, "source", Some(OsStr::new("tmpfs")))?;
     mount::set(&context, "mode", Some(OsStr::new("755")))?;
+    mount::set_label(&context, plan.mount_label.as_deref())?;
     let base = mount::created(&context, op.top.set & !libc::MOUNT_ATTR_RDONLY)?;
     // In a detached root last, for there the kernel changes no attributes below the top; elsewhere first, for older kernels
     // mount on nothing that is not attached.

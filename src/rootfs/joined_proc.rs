@@ -112,6 +112,7 @@ mod tests {
                 source: None,
                 data: vec![("subset".to_owned(), Some("pid".to_owned()))],
                 special: Special::Proc,
+                root_label: None,
             };
             let own = std::fs::File::open("/proc/self/ns/pid")?;
             let tree = from_inside(&fs, libc::MOUNT_ATTR_RDONLY, own.as_fd())?;

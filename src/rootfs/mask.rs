@@ -31,12 +31,13 @@ pub(super) fn null_device() -> Result<OwnedFd> {
 }
 
 /// An empty directory that cannot be filled, as a detached mount (K4).
-pub(super) fn empty_directory() -> Result<OwnedFd> {
+pub(super) fn empty_directory(label: Option<&str>) -> Result<OwnedFd> {
     let context = FsContext::open("tmpfs").context("file system type `tmpfs`")?;
     mount::set(&context, "source", Some(OsStr::new("tmpfs")))?;
     for (key, value) in [("nr_blocks", "1"), ("nr_inodes", "1"), ("mode", "755")] {
         mount::set(&context, key, Some(OsStr::new(value)))?;
     }
+    mount::set_label(&context, label)?;
     mount::set(&context, "ro", None)?;
     mount::created(&context, libc::MOUNT_ATTR_RDONLY).context("make an empty directory")
 }
@@ -67,11 +68,14 @@ impl Stamp<'_> {
 pub(super) struct Masks<'a> {
     null: Option<Stamp<'a>>,
     directory: Option<OwnedFd>,
+    /// SELinux's, of that directory.
+    label: Option<&'a str>,
 }
 
 impl<'a> Masks<'a> {
-    pub(super) fn new(null: Option<BorrowedFd<'a>>) -> Self {
+    pub(super) fn new(null: Option<BorrowedFd<'a>>, label: Option<&'a str>) -> Self {
         Self {
+            label,
             null: null.map(Stamp::New),
             directory: None,
         }
@@ -91,7 +95,7 @@ impl<'a> Masks<'a> {
         if let Some(directory) = &self.directory {
             return Stamp::Used(directory.as_fd()).put(target.as_fd());
         }
-        let directory = empty_directory()?;
+        let directory = empty_directory(self.label)?;
         Stamp::New(directory.as_fd()).put(target.as_fd())?;
         self.directory = Some(directory);
         Ok(())

@@ -11,6 +11,7 @@
 
 mod cgroup;
 mod copy_up;
+mod detached;
 mod devices;
 mod idmap;
 mod joined_proc;
@@ -18,6 +19,7 @@ mod mask;
 mod mount;
 mod overlay;
 mod pivot;
+pub(crate) mod restored;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -43,6 +45,8 @@ const FILE_MODE: Mode = Mode::from_bits_truncate(0o644);
 pub(crate) struct Root {
     /// O_PATH, the root directory of the root mount.
     fd: OwnedFd,
+    /// The root of the mount namespace, where the runtime was called in a chroot.
+    outer: Option<OwnedFd>,
     /// tmpfs mounts that become read-only at the end: /dev still gets its console.
     read_only_later: Vec<OwnedFd>,
     /// The host's null device for masks (K1), taken while it could be reached.
@@ -72,8 +76,13 @@ pub(crate) fn prepare(
     cgroups: Option<&CgroupMounts>,
 ) -> Result<Root> {
     let _umask = ZeroUmask::new();
+    let outer = match plan.namespaces.mount {
+        MountNamespace::New => pivot::outer_root().context("look for a chroot")?,
+        MountNamespace::Detached | MountNamespace::Foreign => None,
+    };
     let mut root = Root {
-        fd: open_root(plan)?,
+        fd: open_root(plan, outer.as_ref().map(AsFd::as_fd))?,
+        outer,
         read_only_later: Vec::new(),
         null: None,
     };
@@ -96,12 +105,12 @@ pub(crate) fn prepare(
     Ok(root)
 }
 
-fn open_root(plan: &RootfsPlan) -> Result<OwnedFd> {
+fn open_root(plan: &RootfsPlan, outer: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     match plan.namespaces.mount {
         MountNamespace::Foreign => pivot::open_directory(&plan.root),
-        MountNamespace::Detached => pivot::detached_root(plan),
+        MountNamespace::Detached => detached::detached_root(plan),
         MountNamespace::New => {
-            pivot::set_propagation(plan.propagation)?;
+            pivot::set_propagation(outer, plan.propagation)?;
             match &plan.overlay {
                 None => pivot::attach_root(plan),
                 Some(overlay) => overlay::attach_root(plan, overlay),
@@ -119,7 +128,8 @@ impl Root {
 
     /// Makes the prepared root `/` and the working directory.
     pub(crate) fn pivot(&self, plan: &RootfsPlan, change: RootChange) -> Result<()> {
-        pivot::change_root(self.fd(), plan, change).context("change the root directory")
+        let outer = self.outer.as_ref().map(AsFd::as_fd);
+        pivot::change_root(self.fd(), outer, plan, change).context("change the root directory")
     }
 
     /// Takes away what the container must not write or see. The last thing done to its file system.
@@ -145,7 +155,8 @@ impl Root {
             mask::make_read_only(self.fd(), path)
                 .with_context(|| format!("linux.readonlyPaths[{index}]: `{}`", path.display()))?;
         }
-        let mut masks = mask::Masks::new(self.null.as_ref().map(AsFd::as_fd));
+        let null = self.null.as_ref().map(AsFd::as_fd);
+        let mut masks = mask::Masks::new(null, plan.mount_label.as_deref());
         for (index, path) in plan.masked.iter().enumerate() {
             masks
                 .mask(self.fd(), path)

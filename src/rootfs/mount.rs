@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Error, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::pivot::propagate;
 use super::sources::Sources;
@@ -20,6 +20,7 @@ use crate::plan::mounts::{
     CgroupMounts, Change, FsMount, MountKind, MountOp, Propagation, Special,
 };
 use crate::plan::rootfs::{MountNamespace, Namespaces, RootfsPlan};
+use crate::sys::fd::set_attribute;
 use crate::sys::mount::{
     Attr, Depth, FsContext, MAX_STRING, attach, clone_tree, is_mount_root, set_attr,
 };
@@ -297,7 +298,14 @@ fn tmpfs(
 
 /// A new file system as a detached mount with these attributes.
 pub(super) fn make(fs: &FsMount, attrs: u64) -> Result<OwnedFd> {
-    configure(&open(fs)?, fs, attrs)
+    let tree = configure(&open(fs)?, fs, attrs)?;
+    if let Some(label) = &fs.root_label {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = nix::fcntl::openat(&tree, ".", flags, Mode::empty()).context("open its root")?;
+        set_attribute(root.as_fd(), c"security.selinux", label.as_bytes())
+            .with_context(|| format!("linux.mountLabel: set label `{label}`"))?;
+    }
+    Ok(tree)
 }
 
 pub(super) fn open(fs: &FsMount) -> Result<FsContext> {
@@ -332,6 +340,14 @@ pub(super) fn created(context: &FsContext, attrs: u64) -> Result<OwnedFd> {
     context
         .mount(attrs)
         .map_err(|errno| explained(context, errno).context("mount the file system"))
+}
+
+/// The SELinux label of everything in a file system that keeps none (`linux.mountLabel`).
+pub(super) fn set_label(context: &FsContext, label: Option<&str>) -> Result<()> {
+    match label {
+        Some(label) => set(context, "context", Some(OsStr::new(label))),
+        None => Ok(()),
+    }
 }
 
 /// One option of a file system.

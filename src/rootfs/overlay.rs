@@ -39,9 +39,7 @@ pub(super) fn attach_root(plan: &RootfsPlan, overlay: &Overlay) -> Result<OwnedF
         // The marks of whiteouts are `trusted.` attributes, which only the host's root may write.
         mount::set(&context, "userxattr", None)?;
     }
-    if let Some(label) = &plan.mount_label {
-        mount::set(&context, "context", Some(OsStr::new(label)))?;
-    }
+    mount::set_label(&context, plan.mount_label.as_deref())?;
     let tree = mount::created(&context, 0).context("overlay")?;
     attach(tree.as_fd(), base.as_fd()).context("attach the overlay")?;
     Ok(tree)
@@ -57,9 +55,7 @@ fn private_upper(
     let context = FsContext::open("tmpfs").context("file system type `tmpfs`")?;
     mount::set(&context, "source", Some(OsStr::new("overlay-upper")))?;
     mount::set(&context, "mode", Some(OsStr::new("700")))?;
-    if let Some(label) = &plan.mount_label {
-        mount::set(&context, "context", Some(OsStr::new(label)))?;
-    }
+    mount::set_label(&context, plan.mount_label.as_deref())?;
     let tmpfs = mount::created(&context, 0).context("tmpfs for the upper layer")?;
     attach(tmpfs.as_fd(), root.as_fd()).context("attach the tmpfs for the upper layer")?;
     // The container's `/` is the upper directory: owner and mode are those of the topmost layer's root.
@@ -129,13 +125,12 @@ fn split(value: &OsStr) -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// Layers one by one (kernel 6.13), else in one list of the names that open descriptors have.
+/// Layers one by one (kernel 6.8), else in one list of the names that open descriptors have.
 fn set_lowers(context: &FsContext, lowers: &[OwnedFd]) -> Result<()> {
     for (index, lower) in lowers.iter().enumerate() {
-        match context.set_fd("lowerdir+", lower.as_fd()) {
-            Ok(()) => {}
+        match try_directory(context, "lowerdir+", lower.as_fd()) {
             Err(Errno::EINVAL) if index == 0 => return set_lower_list(context, lowers),
-            Err(errno) => return Err(errno).context("option `lowerdir+`"),
+            other => other.context("option `lowerdir+`")?,
         }
     }
     Ok(())
@@ -146,7 +141,7 @@ fn set_lower_list(context: &FsContext, lowers: &[OwnedFd]) -> Result<()> {
     let list = names.join(":");
     if list.len() > MAX_STRING {
         bail!(
-            "{} layers are too many for this kernel (6.13 and later have no limit)",
+            "{} layers are too many for this kernel (6.8 and later have no limit)",
             lowers.len()
         );
     }
@@ -154,9 +149,19 @@ fn set_lower_list(context: &FsContext, lowers: &[OwnedFd]) -> Result<()> {
 }
 
 fn set_directory(context: &FsContext, key: &str, directory: BorrowedFd<'_>) -> Result<()> {
+    try_directory(context, key, directory).with_context(|| format!("option `{key}`"))
+}
+
+/// By descriptor, else by the name that it has: kernels before 6.13 take no descriptor here, and before 6.15 none at all that was
+/// opened with O_PATH.
+fn try_directory(context: &FsContext, key: &str, directory: BorrowedFd<'_>) -> nix::Result<()> {
     match context.set_fd(key, directory) {
-        Err(Errno::EINVAL) => mount::set(context, key, Some(OsStr::new(&name_of(directory)))),
-        other => other.with_context(|| format!("option `{key}`")),
+        Err(Errno::EINVAL | Errno::EBADF) => {
+            // What the kernel says about it would be taken for the reason of a later failure.
+            let _ = context.message();
+            context.set_string(key, OsStr::new(&name_of(directory)))
+        }
+        other => other,
     }
 }
 

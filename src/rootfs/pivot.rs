@@ -5,17 +5,19 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, umount2};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
-use nix::unistd::{chdir, chroot, fchdir, pivot_root};
+use nix::unistd::{Pid, chdir, chroot, fchdir, pivot_root};
 
 use super::mask;
 use crate::plan::mounts::Propagation;
 use crate::plan::rootfs::{MountNamespace, RootfsPlan};
-use crate::sys::mount::{Attr, Depth, attach, clone_tree, is_mount_root, set_attr};
+use crate::sys::mount::{Attr, Depth, attach, clone_tree, is_mount_root, is_same_place, set_attr};
+use crate::sys::pidfd;
 
 /// How the prepared root becomes `/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +45,38 @@ fn is_shared(propagation: Option<Propagation>) -> bool {
     propagation.is_some_and(|propagation| propagation.kind == libc::MS_SHARED)
 }
 
+/// The root directory of this mount namespace, where it is not that of this process, which was then called in a chroot: who
+/// joins the namespace comes out there. Joining it is also the only way to learn of it.
+pub(super) fn outer_root() -> Result<Option<OwnedFd>> {
+    let (root, here) = (
+        open_directory(Path::new("/"))?,
+        open_directory(Path::new("."))?,
+    );
+    let this = pidfd::open(Pid::this()).context("open a pidfd of this process")?;
+    setns(&this, CloneFlags::CLONE_NEWNS).context("go to the root of the mount namespace")?;
+    let outer = open_directory(Path::new("/"))?;
+    let same = is_same_place(root.as_fd(), outer.as_fd()).context("compare the roots")?;
+    if !same {
+        enter(root.as_fd()).context("come back")?;
+    }
+    fchdir(&here).context("come back to the working directory")?;
+    Ok((!same).then_some(outer))
+}
+
 /// Cuts the new namespace's mounts off from the host's, as far as the config lets it: before anything is mounted.
-pub(super) fn set_propagation(wanted: Option<Propagation>) -> Result<()> {
+pub(super) fn set_propagation(
+    outer: Option<BorrowedFd<'_>>,
+    wanted: Option<Propagation>,
+) -> Result<()> {
     let (depth, kind) = namespace_propagation(wanted);
-    let root = open_directory(Path::new("/"))?;
-    set_attr(root.as_fd(), depth, propagate(kind))
-        .context("set the propagation of the host's `/` (it must be a mount point)")
+    let own;
+    let root = if let Some(outer) = outer {
+        outer
+    } else {
+        own = open_directory(Path::new("/"))?;
+        own.as_fd()
+    };
+    set_attr(root, depth, propagate(kind)).context("set the propagation of the host's `/`")
 }
 
 /// What [`set_propagation`] sets, and on what.
@@ -94,31 +122,6 @@ pub(super) fn attach_root(plan: &RootfsPlan) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// A copy of the root that is attached nowhere, to be mounted on and entered by chroot(2) (M5): nobody else's mount changes,
-/// `..` ends at its top as behind a pivot, and it goes with the container's last process. Private as a whole before
-/// anything is mounted on it, or a shared mount would pass that on to its peers.
-pub(super) fn detached_root(plan: &RootfsPlan) -> Result<OwnedFd> {
-    let root = open_directory(&plan.root)?;
-    ask_for_detached_mounts(root.as_fd())?;
-    let tree = clone_tree(root.as_fd(), Path::new(""), Depth::Recursive).context("copy it")?;
-    let private = propagate(libc::MS_PRIVATE);
-    set_attr(tree.as_fd(), Depth::Recursive, private).context("make it private")?;
-    Ok(tree)
-}
-
-/// Before anything is made, so that an older kernel leaves nothing behind: tried on two further copies.
-fn ask_for_detached_mounts(root: BorrowedFd<'_>) -> Result<()> {
-    let copy = || clone_tree(root, Path::new(""), Depth::Top);
-    let (lower, upper) = (copy().context("copy it")?, copy().context("copy it")?);
-    for tree in [&lower, &upper] {
-        set_attr(tree.as_fd(), Depth::Top, propagate(libc::MS_PRIVATE))
-            .context("make it private")?;
-    }
-    attach(upper.as_fd(), lower.as_fd()).context(
-        "mount on a copy of it (without a mount namespace of its own a container needs Linux 6.15)",
-    )
-}
-
 /// Where mounts stay shared, the one that the root is attached to must not be: the kernel pivots into no root whose
 /// parent is shared, and attaching it would show it to the host.
 pub(super) fn isolate_parent(plan: &RootfsPlan, root: BorrowedFd<'_>) -> Result<()> {
@@ -128,17 +131,26 @@ pub(super) fn isolate_parent(plan: &RootfsPlan, root: BorrowedFd<'_>) -> Result<
     let mut at = root.try_clone_to_owned().context("dup")?;
     while !is_mount_root(at.as_fd()).context("find the mount of the root")? {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        at = nix::fcntl::openat(&at, "..", flags, Mode::empty())
+        let above = nix::fcntl::openat(&at, "..", flags, Mode::empty())
             .context("find the mount of the root")?;
+        if is_same_place(at.as_fd(), above.as_fd()).context("find the mount of the root")? {
+            bail!("linux.rootfsPropagation: the runtime was called in a chroot that is no mount");
+        }
+        at = above;
     }
     set_attr(at.as_fd(), Depth::Top, propagate(libc::MS_PRIVATE)).context("make its parent private")
 }
 
+/// `outer` is what [`outer_root`] found: the whole of the namespace is left behind, not the chroot alone.
 pub(super) fn change_root(
     root: BorrowedFd<'_>,
+    outer: Option<BorrowedFd<'_>>,
     plan: &RootfsPlan,
     change: RootChange,
 ) -> Result<()> {
+    if let Some(outer) = outer {
+        enter(outer).context("leave the chroot that the runtime was called in")?;
+    }
     match (plan.namespaces.mount, change) {
         (MountNamespace::Detached | MountNamespace::Foreign, _) => enter(root),
         (MountNamespace::New, RootChange::Pivot) => pivot(root, plan),
@@ -214,7 +226,7 @@ fn hide(path: &Path) -> Result<()> {
     match umount2(path, MntFlags::MNT_DETACH) {
         // Locked in a user namespace: it can only be covered.
         Err(Errno::EINVAL | Errno::EPERM) => {
-            let empty = mask::empty_directory()?;
+            let empty = mask::empty_directory(None)?;
             attach(empty.as_fd(), mount.as_fd()).context("cover it")
         }
         other => other.context("umount"),

@@ -2,8 +2,7 @@
 //! Called by `spec` after a strict parse failed, on the document as a plain value; the normal case pays nothing.
 //! Each returns what it changed in a way the user should hear of.
 
-use anyhow::{Result, ensure};
-use oci_spec::runtime::{Capability, IOPriorityClass, Process, Spec};
+use oci_spec::runtime::{Capability, Spec};
 use serde_json::{Map, Value, json};
 
 pub(super) fn repair_config(document: &mut Value) -> Vec<String> {
@@ -30,6 +29,7 @@ pub(super) fn repair_process(document: &mut Value) -> Vec<String> {
 }
 
 fn repair_process_at(process: &mut Value, path: &str) -> Vec<String> {
+    absent_user(process);
     scheduler_flag_names(process);
     blank_cpu_affinity(process);
     unknown_capabilities(process, path)
@@ -64,19 +64,19 @@ pub(super) fn unset_absent_pids_limit(spec: &mut Spec, bytes: &[u8]) {
     }
 }
 
-/// The crate reads best effort where `ioPriority` has no class, which the specification requires.
-pub(super) fn require_io_class(process: &Process, bytes: &[u8], path: &str) -> Result<()> {
-    let given = process.io_priority().as_ref();
-    if given.is_none_or(|given| given.class() != IOPriorityClass::default()) {
-        return Ok(());
+/// What the crate knows as `enableCmt` and `enableMbm`, and so never reads.
+pub(super) fn enable_monitoring(spec: &mut Spec) {
+    let linux = spec.linux_mut().as_mut();
+    if let Some(rdt) = linux.and_then(|linux| linux.intel_rdt_mut().as_mut()) {
+        rdt.set_enable_monitoring(Some(true));
     }
-    let document: Value = serde_json::from_slice(bytes).unwrap_or_default();
-    let pointer = format!("/{path}ioPriority/class").replace('.', "/");
-    ensure!(
-        document.pointer(&pointer).is_some(),
-        "{path}ioPriority.class: is required"
-    );
-    Ok(())
+}
+
+/// The schema does not require it, and runc takes root.
+fn absent_user(process: &mut Value) {
+    if let Some(process) = process.as_object_mut() {
+        process.entry("user").or_insert_with(|| json!({}));
+    }
 }
 
 /// The specification writes these two with `_FLAG_` and `DL`; the crate expects other spellings.
@@ -159,7 +159,7 @@ fn object<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Map<String, Val
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oci_spec::runtime::{LinuxPids, LinuxSchedulerFlag};
+    use oci_spec::runtime::{LinuxPids, LinuxSchedulerFlag, Process};
 
     /// The gap is still there in the crate, and the repaired document parses: when the first half fails, the
     /// crate was fixed and the repair can go.
@@ -263,28 +263,11 @@ mod tests {
     }
 
     #[test]
-    fn an_io_priority_needs_its_class() {
-        for (class, good) in [
-            ("", false),
-            (r#""class":"IOPRIO_CLASS_BE","#, true),
-            (r#""class":"IOPRIO_CLASS_RT","#, true),
-        ] {
-            let text = format!(r#"{{"user":{{}},"cwd":"/","ioPriority":{{{class}"priority":4}}}}"#);
-            let process: Process = serde_json::from_str(&text).unwrap();
-            let checked = require_io_class(&process, text.as_bytes(), "");
-            assert_eq!(checked.is_ok(), good, "{text}");
-            let whole = format!(r#"{{"process":{text}}}"#);
-            let checked = require_io_class(&process, whole.as_bytes(), "process.");
-            assert_eq!(checked.is_ok(), good, "{whole}");
-        }
-    }
-
-    #[test]
     fn values_of_a_wrong_type_are_left_for_the_parser_to_refuse() {
         for text in [
             "[]",
             r#"{"process":7,"linux":[]}"#,
-            r#"{"process":{"capabilities":{"bounding":[7]}}}"#,
+            r#"{"process":{"user":{},"capabilities":{"bounding":[7]}}}"#,
         ] {
             let mut document: Value = serde_json::from_str(text).unwrap();
             let before = document.clone();

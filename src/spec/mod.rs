@@ -6,6 +6,7 @@
 
 mod compat;
 mod locate;
+mod required;
 pub(crate) mod template;
 pub(crate) mod validate;
 pub(crate) mod validate_sysctl;
@@ -32,25 +33,38 @@ const SIZE_GUESS: usize = 32 << 10;
 /// Loads and validates a configuration, by a path below the current directory (the bundle): what comes back can be
 /// planned.
 pub(crate) fn load_config(path: &Path) -> Result<Spec> {
-    let bytes = read_bounded(path)?;
-    let mut spec: Spec = parse(&bytes, path, compat::repair_config)?;
-    if compat::pids_limit_reads_zero(&spec) {
-        compat::unset_absent_pids_limit(&mut spec, &bytes);
-    }
-    if let Some(process) = spec.process() {
-        compat::require_io_class(process, &bytes, "process.")
-            .with_context(|| path.display().to_string())?;
-    }
-    validate::config(&spec, host_facts(spec.process().as_ref(), Some(&spec)))
-        .with_context(|| path.display().to_string())?;
+    let spec = parse_config(&read_bounded(path)?, path)?;
+    check_config(
+        &spec,
+        path,
+        host_facts(spec.process().as_ref(), Some(&spec)),
+    )?;
+    validate::for_linux(&spec).with_context(|| path.display().to_string())?;
     Ok(spec)
+}
+
+pub(crate) fn parse_config(bytes: &[u8], path: &Path) -> Result<Spec> {
+    let mut spec: Spec = parse(bytes, path, compat::repair_config)?;
+    if compat::pids_limit_reads_zero(&spec) {
+        compat::unset_absent_pids_limit(&mut spec, bytes);
+    }
+    let more: required::Config = parse_once(bytes, path)?;
+    if more.asks_for_monitoring() {
+        compat::enable_monitoring(&mut spec);
+    }
+    Ok(spec)
+}
+
+/// What the specification has against a document, whatever platform it is for.
+pub(crate) fn check_config(spec: &Spec, path: &Path, facts: HostFacts) -> Result<()> {
+    validate::config(spec, facts).with_context(|| path.display().to_string())
 }
 
 /// Loads and validates the process object of `exec --process FILE`.
 pub(crate) fn load_process(path: &Path) -> Result<Process> {
     let bytes = read_bounded(path)?;
     let process: Process = parse(&bytes, path, compat::repair_process)?;
-    compat::require_io_class(&process, &bytes, "").with_context(|| path.display().to_string())?;
+    parse_once::<required::Process>(&bytes, path)?;
     check_process(&process).with_context(|| path.display().to_string())?;
     Ok(process)
 }
@@ -199,14 +213,23 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path, repair: Repair) -> Resu
         } else {
             (repaired.as_slice(), error)
         };
-        let at = locate::path_of(text, error.line(), error.column());
-        let place = if at.is_empty() {
-            String::new()
-        } else {
-            format!("{at}: ")
-        };
-        anyhow!("{}: {place}{}", path.display(), locate::reason(&error))
+        refused(text, path, &error)
     })
+}
+
+/// Of a text that the strict parse has taken already.
+fn parse_once<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| refused(bytes, path, &error))
+}
+
+fn refused(text: &[u8], path: &Path, error: &serde_json::Error) -> anyhow::Error {
+    let at = locate::path_of(text, error.line(), error.column());
+    let place = if at.is_empty() {
+        String::new()
+    } else {
+        format!("{at}: ")
+    };
+    anyhow!("{}: {place}{}", path.display(), locate::reason(error))
 }
 
 #[cfg(test)]

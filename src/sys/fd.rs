@@ -1,10 +1,11 @@
 //! Descriptor numbers as a whole: close_range(2), close-on-exec, and the three that must be open. Called by `main` at start-up
 //! and by the last steps of `init`, the only places that handle descriptors they do not own.
 
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, open};
 use nix::sys::stat::Mode;
 
 use super::process::is_open;
@@ -20,6 +21,21 @@ pub(crate) enum Fate {
     Close,
     /// Set close-on-exec.
     CloseOnExec,
+}
+
+/// fsetxattr(2): makes or replaces one extended attribute.
+pub(crate) fn set_attribute(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<()> {
+    // SAFETY: `name` is null-terminated, `value` is a live buffer of the length given; both are only read.
+    let ret = unsafe {
+        libc::fsetxattr(
+            file.as_raw_fd(),
+            name.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        )
+    };
+    check(ret.into()).map(drop)
 }
 
 /// close_range(2) of `first..=last`.
@@ -89,6 +105,20 @@ pub(crate) fn clear_cloexec(fd: u32) -> Result<()> {
     // SAFETY: F_SETFD changes one flag of a descriptor and fails for one that is not open.
     let ret = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
     check(ret.into()).map(drop)
+}
+
+/// Takes a descriptor that the caller of the program has passed by number. EBADF for one that is not open, or that is this
+/// process's own: those are close-on-exec at birth, and what came over execve is not.
+pub(crate) fn take_passed(number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: F_GETFD on any number is harmless.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if number < 3 || flags < 0 || flags & libc::FD_CLOEXEC != 0 {
+        return Err(Errno::EBADF);
+    }
+    // SAFETY: it is open, and not one of this process's own, so nothing else in it owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    nix::fcntl::fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(fd)
 }
 
 /// F1: opens /dev/null on those of 0, 1, 2 that the caller closed, so that no later open lands there and becomes the stdio of

@@ -1,4 +1,4 @@
-//! ioctl(2) of terminals: ioctl_tty(2). Called by `console`.
+//! ioctl(2) of terminals, ioctl_tty(2), called by `console`; and of namespaces, ioctl_ns(2), called by `container` and `init`.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -72,4 +72,14 @@ pub(crate) fn namespace_type(namespace: BorrowedFd<'_>) -> Result<i32> {
     // SAFETY: the request takes no argument and touches no memory.
     let ret = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE as _) };
     check(ret.into()).map(|_| ret)
+}
+
+/// NS_GET_USERNS (ioctl_ns(2)): the user namespace that owns a namespace; EPERM where it is none of the caller's or below.
+pub(crate) fn namespace_owner(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    // SAFETY: the request takes no argument and touches no memory.
+    let ret = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS as _) };
+    check(ret.into())?;
+    // SAFETY: the ioctl succeeded, so `ret` is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(ret) })
 }

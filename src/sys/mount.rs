@@ -197,6 +197,18 @@ fn mount_setattr(fd: BorrowedFd<'_>, depth: Depth, attr: libc::mount_attr) -> Re
 
 /// Whether `fd` is the root of a mount, so something was mounted exactly there.
 pub(crate) fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
+    let attributes = statx(fd, 0)?.stx_attributes;
+    Ok(attributes & u64::from(libc::STATX_ATTR_MOUNT_ROOT.cast_unsigned()) != 0)
+}
+
+/// Whether both are the same file of the same mount.
+pub(crate) fn is_same_place(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool> {
+    let mask = libc::STATX_INO | libc::STATX_MNT_ID;
+    let (one, other) = (statx(one, mask)?, statx(other, mask)?);
+    Ok((one.stx_mnt_id, one.stx_ino) == (other.stx_mnt_id, other.stx_ino))
+}
+
+fn statx(fd: BorrowedFd<'_>, mask: libc::c_uint) -> Result<libc::statx> {
     let mut stat = std::mem::MaybeUninit::<libc::statx>::zeroed();
     let empty = c"".as_ptr();
     let raw = fd.as_raw_fd();
@@ -207,14 +219,13 @@ pub(crate) fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
             raw,
             empty,
             libc::AT_EMPTY_PATH,
-            0,
+            mask,
             stat.as_mut_ptr(),
         )
     };
     check(ret)?;
     // SAFETY: the memory was zeroed, and every bit pattern is a valid `struct statx` (integers only).
-    let stat = unsafe { stat.assume_init() };
-    Ok(stat.stx_attributes & u64::from(libc::STATX_ATTR_MOUNT_ROOT.cast_unsigned()) != 0)
+    Ok(unsafe { stat.assume_init() })
 }
 
 /// chmod of what an O_PATH descriptor refers to: fchmodat2(2), kernel 6.6.

@@ -14,7 +14,6 @@ tests! {
     host log_as_text;
     host log_stays_empty_on_success;
     host a_good_command_says_nothing;
-    host later_verbs_are_refused = "runc has them";
 }
 
 fn version_names_itself(cx: &Cx) {
@@ -196,15 +195,4 @@ fn a_good_command_says_nothing(cx: &Cx) {
             "{output}"
         );
     }
-}
-
-fn later_verbs_are_refused(cx: &Cx) {
-    let container = cx.sleeper();
-    for verb in ["checkpoint", "restore"] {
-        let output = container.call(verb).is(1);
-        assert_eq!(output.stderr.lines().count(), 1, "{output}");
-        assert!(output.stderr.contains(verb), "{output}");
-    }
-    assert_eq!(container.status(), "running");
-    container.end();
 }

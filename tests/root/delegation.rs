@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::cgroups::{MIB, need};
+use super::update::update;
 use crate::support::{Bundle, CGROUP_PARENT, Container, Cx, eventually, tests};
 
 tests! {
@@ -128,6 +129,17 @@ fn the_limits_are_out_of_reach(cx: &Cx) {
         json!({"limit": 24 * MIB, "swap": 24 * MIB}),
     );
     let container = cx.start(&bundle);
+    limit_holds_and_is_doubled(&container);
+    let own = own_group(&container);
+    for dir in [own.parent().unwrap(), &own] {
+        let limit = fs::read_to_string(dir.join("memory.max")).unwrap();
+        assert_eq!(limit.trim(), (48 * MIB).to_string(), "{}", dir.display());
+    }
+    container.end();
+}
+
+/// Of 24 MiB, in a container that may divide its cgroup.
+pub(crate) fn limit_holds_and_is_doubled(container: &Container<'_>) {
     // It sees the limit, and may even think that it has lifted it.
     container
         .exec_sh("cat /sys/fs/cgroup/memory.max; echo max >/sys/fs/cgroup/memory.max; true")
@@ -138,21 +150,8 @@ fn the_limits_are_out_of_reach(cx: &Cx) {
         .ok()
         .prints("137");
     // An update is for both.
-    cx.call(&[
-        "update",
-        "--memory",
-        "48M",
-        "--memory-swap",
-        "48M",
-        &container.id,
-    ])
-    .ok();
-    let own = own_group(&container);
-    for dir in [own.parent().unwrap(), &own] {
-        let limit = fs::read_to_string(dir.join("memory.max")).unwrap();
-        assert_eq!(limit.trim(), (48 * MIB).to_string(), "{}", dir.display());
-    }
-    container.end();
+    let limits = ["--memory", "48M", "--memory-swap", "48M"];
+    update(container, &limits).ok();
 }
 
 fn exec_follows_the_init(cx: &Cx) {

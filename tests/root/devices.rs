@@ -111,7 +111,7 @@ fn fifo_as_a_device(cx: &Cx) {
 
 /// A device that root may always open if no rule forbids it, and that does nothing when opened.
 /// It is in no default list, so an error on opening it can only come from the rules.
-fn fuse(cx: &Cx) {
+pub(super) fn fuse(cx: &Cx) {
     if !std::path::Path::new("/dev/fuse").exists() {
         cx.skip("no /dev/fuse on this host");
     }

@@ -16,15 +16,21 @@ tests! {
     host inherited_mounts_that_cannot_be = "runc 1.1.5 mounts on the host";
 }
 
-/// Mounting on what is attached nowhere is of Linux 6.15; older kernels refuse it, which one line says.
+/// Mounting on what is attached nowhere is of Linux 6.15, and from 7 on such mounts do not last: these kernels refuse it, which
+/// one line says, and leave nothing behind.
 fn supported(cx: &Cx, bundle: &Bundle) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
     let mut next = || numbers.next().unwrap().unwrap();
-    if (next(), next()) >= (6, 15) {
-        return true;
-    }
-    cx.try_create(bundle).is(1).says("Linux 6.15");
+    let reason = match (next(), next()) {
+        (7.., _) => "add {\"type\": \"mount\"} to linux.namespaces",
+        (6, 15..) => return true,
+        _ => "Linux 6.15",
+    };
+    let before = mounts_of("self");
+    let error = cx.try_create(bundle).is(1).stderr.replace("\\\"", "\"");
+    assert!(error.contains(reason), "{error}");
+    assert_eq!(mounts_of("self"), before);
     false
 }
 
@@ -138,10 +144,10 @@ fn joined_mount_namespace(cx: &Cx) {
 fn inherited_terminal(cx: &Cx) {
     let mut bundle =
         without_mount_namespace(cx.script("tty; stat -c %t:%T /dev/console; echo >/dev/console"));
-    bundle.set("/process/terminal", json!(true));
     if !supported(cx, &bundle) {
         return;
     }
+    bundle.set("/process/terminal", json!(true));
     let before = mounts_of("self");
     // `run` without a socket proxies its own terminal, here that of script(1).
     bundle.write();

@@ -135,13 +135,16 @@ fn run_killed_before_every_step(cx: &Cx) {
     });
 }
 
+/// Whatever the state is then, it is true: created can be started, and running runs the program.
 fn start_killed_before_every_step(cx: &Cx) {
-    let bundle = cx.bundle();
+    let bundle = cx.script(": >/tmp/ready; sleep 1000");
+    let ready = bundle.rootfs().join("tmp/ready");
     let args = ["start", &bundle.id];
     cx.create(&bundle);
     let steps = count(cx, &args);
     cx.container(&bundle.id).end();
     sample(steps, |step| {
+        let _ = std::fs::remove_file(&ready);
         let container = cx.create(&bundle);
         stand(cx, &args, step).map(Standing::kill);
         let status = container.status();
@@ -151,6 +154,12 @@ fn start_killed_before_every_step(cx: &Cx) {
         );
         if status == "created" {
             container.call("start").ok();
+        }
+        eventually("the program runs", 10, || ready.exists());
+        assert_eq!(container.status(), "running", "step {step}");
+        let again = container.call("start").is(1);
+        if cx.is_rundlet() {
+            again.says("cannot start an already running container");
         }
         answers_and_goes(cx, &bundle.id, step);
     });

@@ -22,6 +22,9 @@
 
 mod support;
 
+#[path = "../runtime_spec/mod.rs"]
+mod runtime_spec;
+
 mod against_runc;
 mod beside_runc;
 mod budget;
@@ -29,6 +32,8 @@ mod capabilities;
 mod cgroup_edges;
 mod cgroups;
 mod chaos;
+mod checkpoint;
+mod chrooted;
 mod command_line;
 mod conversions;
 mod delegation;
@@ -38,6 +43,10 @@ mod events;
 mod exec;
 mod exec_process;
 mod fds;
+mod field_linux;
+mod field_process;
+mod field_resources;
+mod field_setup;
 mod fields;
 mod freezer;
 mod hook_failures;
@@ -46,6 +55,7 @@ mod idmap;
 mod inherited_mounts;
 mod joined_pid;
 mod killed;
+mod labels;
 mod lifecycle;
 mod limits;
 mod masks;
@@ -60,6 +70,7 @@ mod overlay;
 mod process;
 mod published_holes;
 mod races;
+mod restored;
 mod rootless;
 mod rootless_cgroups;
 mod scheduler;
@@ -98,6 +109,9 @@ fn main() -> ExitCode {
         output::TESTS,
         events::TESTS,
         against_runc::TESTS,
+        chrooted::TESTS,
+        checkpoint::TESTS,
+        restored::TESTS,
         command_line::TESTS,
         exec::TESTS,
         exec_process::TESTS,
@@ -113,6 +127,7 @@ fn main() -> ExitCode {
         time_namespace::TESTS,
         scheduler::TESTS,
         memory_policy::TESTS,
+        labels::TESTS,
         netdev::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
@@ -130,6 +145,10 @@ fn main() -> ExitCode {
         cgroup_edges::TESTS,
         limits::TESTS,
         fields::TESTS,
+        field_process::TESTS,
+        field_setup::TESTS,
+        field_linux::TESTS,
+        field_resources::TESTS,
         update::TESTS,
         update_safety::TESTS,
         update_devices::TESTS,

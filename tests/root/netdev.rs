@@ -22,7 +22,7 @@ tests! {
 }
 
 /// The "host" of the test is a network namespace of its own with a pair of devices, `left0` up and with addresses.
-fn network(cx: &Cx) {
+pub(super) fn network(cx: &Cx) {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
     cx.host(
         "ip link set lo up && ip link add left0 type veth peer name right0 && ip link set right0 up && \

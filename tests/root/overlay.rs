@@ -5,8 +5,10 @@
 use std::fs;
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use serde_json::json;
 
+use crate::support::older::refuse;
 use crate::support::{Bundle, Cx, tests};
 
 tests! {
@@ -24,6 +26,7 @@ tests! {
     host over_the_hosts_own_root = "an extension of rundlet";
     host missing_layer_is_named = "an extension of rundlet";
     host layers_of_an_engine;
+    host on_kernels_that_take_no_descriptors = "an extension of rundlet";
 }
 
 const LOWER: &str = "org.rundlet.rootfs.overlay.lower";
@@ -247,4 +250,22 @@ fn over_the_hosts_own_root(cx: &Cx) {
     assert_eq!(output.text(), "1\n1\ninside", "{output}");
     assert!(!PathBuf::from("/only-inside").exists());
     container.end();
+}
+
+/// Kernels before 6.13 refuse every descriptor as a layer, and before 6.15 those that only name a directory.
+fn on_kernels_that_take_no_descriptors(cx: &Cx) {
+    let fsconfig_set_fd = 5;
+    for errno in [Errno::EINVAL, Errno::EBADF] {
+        let mut bundle = cx.named_bundle(&format!("{errno:?}"));
+        bundle.sh("cat /a; echo x >/mnt/new && cat /mnt/new");
+        let top = layer(cx, &format!("top-{errno:?}"), &[("a", "top\n")]);
+        let lowers = format!("{}:{}", top.display(), bundle.rootfs().display());
+        annotate(&mut bundle, LOWER, &lowers);
+        bundle.write();
+        let args = ["run", "--bundle", bundle.path.to_str().unwrap(), &bundle.id];
+        let mut command = cx.command(&args);
+        refuse(&mut command, libc::SYS_fsconfig, fsconfig_set_fd, errno);
+        cx.spawn(command).wait().ok().prints("top\nx");
+        assert!(!bundle.rootfs().join("mnt/new").exists());
+    }
 }

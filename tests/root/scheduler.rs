@@ -23,7 +23,8 @@ tests! {
 }
 
 /// Nice value, real-time priority and policy of the shell itself: what it forks may have others.
-const ATTRIBUTES: &str = "read -r line </proc/self/stat; set -- $line; echo ${19} ${40} ${41}";
+pub(super) const ATTRIBUTES: &str =
+    "read -r line </proc/self/stat; set -- $line; echo ${19} ${40} ${41}";
 
 fn scheduler(cx: &Cx, value: Value) -> Bundle {
     let mut bundle = cx.script(ATTRIBUTES);
@@ -236,7 +237,7 @@ fn own_cpus() -> String {
 }
 
 /// The test runs on all CPUs it may have, two at least.
-fn needs_two_cpus(cx: &Cx) {
+pub(super) fn needs_two_cpus(cx: &Cx) {
     if own_cpus() == "0" {
         cx.skip("one CPU");
     }

@@ -6,7 +6,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 
 use crate::support::runtime::Running;
-use crate::support::{Bundle, Cx, Output, alive, leak, tests};
+use crate::support::{Bundle, Cx, Output, alive, eventually, leak, tests};
 
 tests! {
     host two_hundred_creates_of_one_id = "now and then a loser of runc 1.1.5 takes the winner's directory away";
@@ -208,9 +208,9 @@ fn a_read_only_state_root(cx: &Cx) {
             MsFlags::MS_REMOUNT | flags,
             None::<&str>,
         )
-        .unwrap();
     };
-    remount(MsFlags::MS_RDONLY);
+    // Busy as long as the new container's init has its fifo open for writing.
+    eventually("nobody writes", 30, || remount(MsFlags::MS_RDONLY).is_ok());
     let bundle = cx.named_bundle("second");
     cx.try_create(&bundle).is(1).says("read-only file system");
     assert!(!cx.cgroup_dir("pids", &bundle.id).exists());
@@ -220,7 +220,7 @@ fn a_read_only_state_root(cx: &Cx) {
     first.wait_for("stopped");
     // It says so and can be repeated.
     first.call("delete").is(1).says("read-only file system");
-    remount(MsFlags::empty());
+    remount(MsFlags::empty()).unwrap();
     first.call("delete").ok();
     release(&root);
     nothing_left(cx);

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use serde_json::json;
 
 use super::cgroups::MIB;
+use super::delegation::limit_holds_and_is_doubled;
 use super::systemd::{bundle, group, has_unit, property, scope, start, systemctl, value};
 use crate::support::{Bundle, Cx, tests};
 
@@ -131,23 +132,7 @@ fn the_scopes_limits_are_out_of_reach(cx: &Cx) {
         json!({"limit": 24 * MIB, "swap": 24 * MIB}),
     );
     let container = start(cx, &bundle);
-    container
-        .exec_sh("cat /sys/fs/cgroup/memory.max; echo max >/sys/fs/cgroup/memory.max; true")
-        .ok()
-        .prints(&(24 * MIB).to_string());
-    container
-        .exec_sh("dd if=/dev/zero of=/dev/null bs=80M count=1 2>/dev/null; echo $?")
-        .ok()
-        .prints("137");
-    cx.call(&[
-        "update",
-        "--memory",
-        "48M",
-        "--memory-swap",
-        "48M",
-        &bundle.id,
-    ])
-    .ok();
+    limit_holds_and_is_doubled(&container);
     for file in ["memory.max", "delegated/memory.max"] {
         assert_eq!(value(&bundle, file), (48 * MIB).to_string(), "{file}");
     }

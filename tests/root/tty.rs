@@ -1,11 +1,12 @@
 //! Terminals: the console socket, `run` and `exec` through a pty, sizes, /dev/console.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use crate::support::tty::Terminal;
-use crate::support::{Bundle, Cx, tests};
+use crate::support::{Bundle, Cx, Output, tests};
 
 tests! {
     both console_socket_gets_one_terminal;
@@ -33,23 +34,27 @@ fn with_terminal(cx: &Cx, script: &str) -> Bundle {
     bundle
 }
 
-/// create with a console socket, start, and the master.
-pub(crate) fn started<'a>(
-    cx: &'a Cx,
-    bundle: &Bundle,
-) -> (crate::support::Container<'a>, Terminal) {
+/// `create` with this console socket.
+fn create_on(cx: &Cx, bundle: &Bundle, socket: &Path) -> Output {
     bundle.write();
-    let socket = cx.console_socket();
-    let path = bundle.path.to_str().unwrap();
+    let (path, socket) = (bundle.path.to_str().unwrap(), socket.to_str().unwrap());
     cx.call(&[
         "create",
         "--bundle",
         path,
         "--console-socket",
-        socket.path.to_str().unwrap(),
+        socket,
         &bundle.id,
     ])
-    .ok();
+}
+
+/// create with a console socket, start, and the master.
+pub(crate) fn started<'a>(
+    cx: &'a Cx,
+    bundle: &Bundle,
+) -> (crate::support::Container<'a>, Terminal) {
+    let socket = cx.console_socket();
+    create_on(cx, bundle, &socket.path).ok();
     let terminal = socket.terminal();
     let container = cx.container(&bundle.id);
     container.call("start").ok();
@@ -58,18 +63,8 @@ pub(crate) fn started<'a>(
 
 fn console_socket_gets_one_terminal(cx: &Cx) {
     let bundle = with_terminal(cx, "tty; read line; echo \"got $line\"; read end");
-    bundle.write();
     let socket = cx.console_socket();
-    let path = bundle.path.to_str().unwrap();
-    cx.call(&[
-        "create",
-        "--bundle",
-        path,
-        "--console-socket",
-        socket.path.to_str().unwrap(),
-        &bundle.id,
-    ])
-    .ok();
+    create_on(cx, &bundle, &socket.path).ok();
     // It was sent before `create` ended: it waits in the socket.
     let received = socket.receive();
     assert_eq!(received.fds.len(), 1);
@@ -255,36 +250,14 @@ fn terminal_without_a_socket_is_refused(cx: &Cx) {
 
 fn socket_without_a_terminal_is_refused(cx: &Cx) {
     let bundle = cx.script("true");
-    bundle.write();
     let socket = cx.console_socket();
-    let path = bundle.path.to_str().unwrap();
-    let output = cx
-        .call(&[
-            "create",
-            "--bundle",
-            path,
-            "--console-socket",
-            socket.path.to_str().unwrap(),
-            &bundle.id,
-        ])
-        .is(1);
+    let output = create_on(cx, &bundle, &socket.path).is(1);
     assert!(output.stderr.contains("console socket"), "{output}");
 }
 
 fn missing_socket_is_refused(cx: &Cx) {
     let bundle = with_terminal(cx, "true");
-    bundle.write();
-    let path = bundle.path.to_str().unwrap();
-    let output = cx
-        .call(&[
-            "create",
-            "--bundle",
-            path,
-            "--console-socket",
-            "/no/such/socket",
-            &bundle.id,
-        ])
-        .is(1);
+    let output = create_on(cx, &bundle, Path::new("/no/such/socket")).is(1);
     assert!(
         output
             .stderr
@@ -296,18 +269,8 @@ fn missing_socket_is_refused(cx: &Cx) {
 
 fn a_file_is_not_a_socket(cx: &Cx) {
     let bundle = with_terminal(cx, "true");
-    bundle.write();
-    let path = bundle.path.to_str().unwrap();
     let file = cx.file("not-a-socket", "");
-    cx.call(&[
-        "create",
-        "--bundle",
-        path,
-        "--console-socket",
-        file.to_str().unwrap(),
-        &bundle.id,
-    ])
-    .is(1);
+    create_on(cx, &bundle, &file).is(1);
 }
 
 fn terminal_is_restored_after_run(cx: &Cx) {

@@ -170,6 +170,20 @@ fn other_flags_count_for_nothing_beside_a_file(cx: &Cx) {
     container.end();
 }
 
+/// Every limit that a test here sets, and what goes with it.
+pub(crate) fn limits_of(container: &Container<'_>) -> [String; 7] {
+    [
+        ("pids", "pids.max", "pids.max"),
+        ("memory", "memory.limit_in_bytes", "memory.max"),
+        ("memory", "memory.memsw.limit_in_bytes", "memory.swap.max"),
+        ("memory", "memory.soft_limit_in_bytes", "memory.low"),
+        ("cpu", "cpu.shares", "cpu.weight"),
+        ("cpu", "cpu.cfs_quota_us", "cpu.max"),
+        ("cpu", "cpu.cfs_period_us", "cpu.max"),
+    ]
+    .map(|(controller, v1, v2)| value(container, controller, v1, v2))
+}
+
 fn what_is_absent_stays(cx: &Cx) {
     need(cx, "pids");
     need(cx, "memory");
@@ -184,21 +198,7 @@ fn what_is_absent_stays(cx: &Cx) {
         json!({"shares": 2048, "quota": 20000, "period": 50000}),
     );
     let container = cx.start(&bundle);
-    let all = || {
-        [
-            value(&container, "pids", "pids.max", "pids.max"),
-            value(&container, "memory", "memory.limit_in_bytes", "memory.max"),
-            value(
-                &container,
-                "memory",
-                "memory.soft_limit_in_bytes",
-                "memory.low",
-            ),
-            value(&container, "cpu", "cpu.shares", "cpu.weight"),
-            value(&container, "cpu", "cpu.cfs_quota_us", "cpu.max"),
-            value(&container, "cpu", "cpu.cfs_period_us", "cpu.max"),
-        ]
-    };
+    let all = || limits_of(&container);
     let before = all();
     change(&container, &json!({})).ok();
     change(

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::cgroups::{MIB, limited, need};
 use super::limits::value;
-use super::update::{change, memory_pair, update};
+use super::update::{change, limits_of, memory_pair, update};
 use crate::support::{Container, Cx, alive, eventually, tests};
 
 tests! {
@@ -109,26 +109,7 @@ fn a_failure_changes_nothing(cx: &Cx) {
     let mut bundle = limited(cx, "pids", json!({"limit": 50}));
     bundle.set("/linux/resources/memory", json!({"limit": 64 * MIB}));
     let container = cx.start(&bundle);
-    let all = || {
-        [
-            value(&container, "pids", "pids.max", "pids.max"),
-            value(&container, "memory", "memory.limit_in_bytes", "memory.max"),
-            value(
-                &container,
-                "memory",
-                "memory.memsw.limit_in_bytes",
-                "memory.swap.max",
-            ),
-            value(
-                &container,
-                "memory",
-                "memory.soft_limit_in_bytes",
-                "memory.low",
-            ),
-            value(&container, "cpu", "cpu.shares", "cpu.weight"),
-            value(&container, "cpu", "cpu.cfs_quota_us", "cpu.max"),
-        ]
-    };
+    let all = || limits_of(&container);
     let record = || fs::read_to_string(cx.root().join(&container.id).join("state.json")).unwrap();
     let (before, written) = (all(), record());
     let (major, minor) = NO_DISK;

@@ -70,51 +70,39 @@ fn timed(cx: &Cx, bundle: &Bundle, args: &str) -> (Duration, Duration) {
     (slow, free)
 }
 
+fn is_slowed(cx: &Cx, bundle: &Bundle, args: &str) {
+    let (slow, free) = timed(cx, bundle, args);
+    assert!(
+        slow > Duration::from_secs(2),
+        "{slow:?}, without a limit {free:?}"
+    );
+    assert!(
+        free < Duration::from_millis(1500),
+        "the disk itself is as slow: {free:?}"
+    );
+}
+
 fn io_a_write_is_slowed_to_its_rate(cx: &Cx) {
     let bundle = throttled(cx, "throttleWriteBpsDevice", MIB);
-    let (slow, free) = timed(
+    is_slowed(
         cx,
         &bundle,
         "if=/dev/zero of=/written bs=256k count=12 oflag=direct",
     );
     // 3 MiB at 1 MiB/s; the first slice comes at once.
-    assert!(
-        slow > Duration::from_secs(2),
-        "{slow:?}, without a limit {free:?}"
-    );
-    assert!(
-        free < Duration::from_millis(1500),
-        "the disk itself is as slow: {free:?}"
-    );
 }
 
 fn io_a_read_is_slowed_to_its_rate(cx: &Cx) {
     let bundle = throttled(cx, "throttleReadBpsDevice", MIB);
-    let (slow, free) = timed(cx, &bundle, "if=/data of=/dev/null bs=256k iflag=direct");
-    assert!(
-        slow > Duration::from_secs(2),
-        "{slow:?}, without a limit {free:?}"
-    );
-    assert!(
-        free < Duration::from_millis(1500),
-        "the disk itself is as slow: {free:?}"
-    );
+    is_slowed(cx, &bundle, "if=/data of=/dev/null bs=256k iflag=direct");
 }
 
 fn io_operations_are_counted(cx: &Cx) {
     let bundle = throttled(cx, "throttleReadIOPSDevice", 10);
-    let (slow, free) = timed(
+    is_slowed(
         cx,
         &bundle,
         "if=/data of=/dev/null bs=4k count=30 iflag=direct",
-    );
-    assert!(
-        slow > Duration::from_secs(2),
-        "{slow:?}, without a limit {free:?}"
-    );
-    assert!(
-        free < Duration::from_millis(1500),
-        "the disk itself is as slow: {free:?}"
     );
 }
 

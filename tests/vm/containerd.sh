@@ -103,7 +103,7 @@ t_kill_all() {
 }
 
 t_terminal() {
-    has "$(script -qec "ctr run --rm -t --runc-binary $runtime $image tty sh -c tty" /dev/null </dev/null)" /dev/pts/0
+    has "$(on_a_terminal ctr run --rm -t --runc-binary "$runtime" "$image" tty sh -c tty)" /dev/pts/0
 }
 
 t_flags() {

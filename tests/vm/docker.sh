@@ -186,8 +186,8 @@ t_terminal() {
     local id
     id=$(sleeper -t)
     has "$(docker exec -t "$id" tty)" /dev/pts/1
-    # `script` gives docker a terminal of its own, whose size has to arrive.
-    script -qec "stty rows 33 cols 77; docker run --rm -it busybox sh -c '$wait_for_size'" /dev/null </dev/null
+    # The size of docker's own terminal has to arrive.
+    on_a_terminal sh -c "stty rows 33 cols 77; docker run --rm -it busybox sh -c '$wait_for_size'"
 }
 
 t_pause() {
@@ -308,45 +308,22 @@ t_build() {
 }
 
 t_copy_commit_logs() {
-    local id
-    id=$(docker run -d busybox sh -c 'echo said; echo x >/written; sleep 1000')
-    eventually docker exec "$id" test -s /written
-    docker cp "$id:/written" copied
-    is "$(cat copied)" x
-    docker cp copied "$id:/back"
-    is "$(docker exec "$id" cat /back)" x
-    is "$(docker logs "$id")" said
-    has "$(docker diff "$id")" 'A /written'
-    docker commit "$id" "committed-$world" >/dev/null
-    is "$(docker run --rm "committed-$world" cat /written)" x
+    copies_commits_logs docker
 }
 
 t_many_at_once() {
-    local i jobs=()
-    for i in 1 2 3 4 5 6 7 8; do
-        docker run --rm --memory 32m busybox echo "$i" >"out$i" 2>&1 &
-        jobs+=($!)
-    done
-    for i in "${jobs[@]}"; do wait "$i" || { cat out*; fail "one of 8 failed"; }; done
-    is "$(cat out? | sort)" "$(seq 8)"
+    eight_at_once docker
 }
 
 # Last: everything that the cases above have started is gone.
 t_nothing_is_left() {
-    local left
     is "$(docker ps -aq)" ''
-    gone() {
-        left=$(ls /run/docker/runtime-runc/moby 2>/dev/null
-            find /sys/fs/cgroup -type d | grep -E '(docker|tests).*[0-9a-f]{64}' || true
-            systemctl list-units --all --no-legend 'docker-*.scope')
-        echo "$left"
-        [ -z "$left" ]
+    left() {
+        ls /run/docker/runtime-runc/moby 2>/dev/null
+        find /sys/fs/cgroup -type d | grep -E '(docker|tests).*[0-9a-f]{64}' || true
+        systemctl list-units --all --no-legend 'docker-*.scope'
     }
-    for _ in {1..100}; do
-        ! gone >/dev/null || return 0
-        sleep 0.1
-    done
-    gone || fail "is left"
+    ends_empty left
 }
 
 run_cases

@@ -23,7 +23,7 @@ work=/var/tmp/rundlet-$subject
 # A case may take this many seconds. Generous, for the machine may be busy: nothing waits for it unless something hangs.
 case_time=${CASE_TIME:-180}
 # So many failures may be a matter of a busy machine or of an engine's own races; more are one of the runtime.
-second_tries=3
+second_tries=${SECOND_TRIES:-3}
 
 fail() {
     echo "$*"
@@ -59,6 +59,8 @@ rundlet_is_tested() { [[ $runtime_name == rundlet* ]]; }
 
 # The directory of a process's cgroup.
 cgroup_of() { echo "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$1/cgroup")"; }
+
+. "$(dirname "$0")/terminal.sh"
 
 # As /proc has them.
 own_capabilities=$(sed -n 's/^CapEff:\s*//p' /proc/self/status)

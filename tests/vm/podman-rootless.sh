@@ -27,7 +27,6 @@ words=("$@")
 image=localhost/rundlet-test
 c=rundlet-test-$$
 dir=$(mktemp -d /var/tmp/podman-rootless.XXXXXX)
-mkfifo "$dir/quiet"
 passed=0 failed=0 manager=
 # So many failures may be a matter of a busy machine or of podman's own races; more are one of the runtime.
 second_tries=3
@@ -37,8 +36,7 @@ run() { p run --rm "$@"; }
 # A container that lives until it is removed.
 sleeper() { p run -d --name "$c" "$@" "$image" sleep 1000 >/dev/null; }
 gone() { p rm -f -t 0 "$c" >/dev/null; }
-# Runs a command with a terminal of its own. Its input has no end: script would type that in.
-on_a_terminal() { script -qec "$(printf '%q ' "$@")" /dev/null <>"$dir/quiet"; }
+. "$(dirname "$(realpath "$0")")/terminal.sh"
 
 # T NAME EXPECTED COMMAND...: the command ends with 0 and EXPECTED is in what it prints.
 T() {

@@ -120,9 +120,8 @@ t_exec() {
 
 t_terminal() {
     has "$(pod run --rm -t busybox sh -c 'tty; test -t 0 && test -t 1 && echo terminal')" terminal
-    # `script` gives podman a terminal of its own, whose size has to arrive.
-    script -qec "stty rows 33 cols 77
-        podman --runtime $runtime --cgroup-manager $world run --rm -it busybox sh -c '$wait_for_size'" /dev/null </dev/null
+    # The size of podman's own terminal has to arrive.
+    on_a_terminal sh -c "stty rows 33 cols 77; podman --runtime $runtime --cgroup-manager $world run --rm -it busybox sh -c '$wait_for_size'"
 }
 
 t_pause() {
@@ -232,17 +231,7 @@ t_build() {
 }
 
 t_copy_commit_logs() {
-    local id
-    id=$(pod run -d busybox sh -c 'echo said; echo x >/written; exec sleep 1000')
-    eventually pod exec "$id" test -s /written
-    pod cp "$id:/written" copied
-    is "$(cat copied)" x
-    pod cp copied "$id:/back"
-    is "$(pod exec "$id" cat /back)" x
-    is "$(pod logs "$id")" said
-    has "$(pod diff "$id")" 'A /written'
-    pod commit -q "$id" "committed-$world" >/dev/null
-    is "$(pod run --rm "committed-$world" cat /written)" x
+    copies_commits_logs pod
 }
 
 # An init that mounts, starts units and makes cgroups of its own.
@@ -271,30 +260,17 @@ t_systemd_inside() {
 }
 
 t_many_at_once() {
-    local i jobs=()
-    for i in 1 2 3 4 5 6 7 8; do
-        pod run --rm --memory 32m busybox echo "$i" >"out$i" 2>&1 &
-        jobs+=($!)
-    done
-    for i in "${jobs[@]}"; do wait "$i" || { cat out*; fail "one of 8 failed"; }; done
-    is "$(cat out? | sort)" "$(seq 8)"
+    eight_at_once pod
 }
 
 # Last: everything that the cases above have started is gone.
 t_nothing_is_left() {
-    local left
     is "$(pod ps -aq)" ''
-    gone() {
-        left=$(find /sys/fs/cgroup -type d | grep -E 'libpod.*[0-9a-f]{64}' || true
-            systemctl list-units --all --no-legend 'libpod-*.scope' | grep -v conmon || true)
-        echo "$left"
-        [ -z "$left" ]
+    left() {
+        find /sys/fs/cgroup -type d | grep -E 'libpod.*[0-9a-f]{64}' || true
+        systemctl list-units --all --no-legend 'libpod-*.scope' | grep -v conmon || true
     }
-    for _ in {1..100}; do
-        ! gone >/dev/null || return 0
-        sleep 0.1
-    done
-    gone || fail "is left"
+    ends_empty left
 }
 
 run_cases

@@ -65,7 +65,8 @@ collect_files() {
     fi
     cp tests/vm/*.sh "$files/"
     ! selected root >/dev/null || cp "$(built --target "$target" --test root)" "$files/root-tests"
-    # Of the unit tests those that need root and a kernel. Not static: some of what the unit tests use is not in musl's bindings. The guest's glibc is newer than Debian 12's.
+    # Of the unit tests those that need root and a kernel. Not static: some of what the unit tests use is not in musl's bindings.
+    # The guest's glibc is newer than Debian 12's.
     ! selected unit >/dev/null || cp "$(built --bin rundlet)" "$files/unit-tests"
 }
 

@@ -22,14 +22,6 @@ fn planned(json: &str) -> Resources {
     resources::plan(&serde_json::from_str(json).unwrap()).unwrap()
 }
 
-impl Cgroup {
-    /// As `create` does, with an init in between.
-    fn apply(&self, resources: &Resources) -> anyhow::Result<()> {
-        self.apply_before_init(resources)?;
-        self.apply_beside_init(resources)
-    }
-}
-
 /// `exec --cgroup` with one argument.
 fn exec_in(cgroup: &Cgroup, sub: &str) -> anyhow::Result<Place> {
     cgroup.for_exec(&[sub.to_owned()])

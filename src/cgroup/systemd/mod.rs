@@ -11,6 +11,7 @@ mod devices;
 pub(crate) mod manager;
 mod names;
 mod properties;
+mod unified;
 pub(crate) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,20 +3,19 @@
 
 use std::borrow::Cow;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
+use super::unified;
 use super::wire::{Property, Value};
 use crate::cgroup::v2::convert::{cpu_weight, io_weight, swap_max};
 use crate::plan::resources::{BlockIo, Cpu, Resources, Throttle};
 
 /// No limit.
-const INFINITY: u64 = u64::MAX;
+pub(super) const INFINITY: u64 = u64::MAX;
 const DEFAULT_PERIOD: u64 = 100_000;
 const SECOND: u64 = 1_000_000;
 /// systemd counts a quota in percent of a CPU.
 const PERCENT: u64 = SECOND / 100;
-/// Far above what a kernel can be built for; it bounds the bit mask.
-const LAST_CPU: usize = 65_535;
 
 /// Properties that an older systemd may not know. The limit is written to the cgroup's files all the same.
 pub(crate) const OPTIONAL: [&str; 15] = [
@@ -79,7 +78,7 @@ impl List {
         self.0.push(Property { name, value });
     }
 
-    fn number(&mut self, name: &'static str, value: u64) {
+    pub(super) fn number(&mut self, name: &'static str, value: u64) {
         self.set(name, Value::U64(value));
     }
 
@@ -133,7 +132,7 @@ pub(crate) fn limits(r: &Resources, when: When, io: IoFile, out: &mut List) -> R
         // Of several lines, which the kernel takes one after the other, the last one counts.
         let value = text.lines().rev().map(str::trim).find(|l| !l.is_empty());
         if let Some(value) = value {
-            unified(file, value, when, out)
+            unified::property(file, value, when, out)
                 .with_context(|| format!("linux.resources.unified[{file}]: `{value}`"))?;
         }
     }
@@ -159,15 +158,15 @@ fn cpu(c: &Cpu, out: &mut List) -> Result<()> {
         ("AllowedMemoryNodes", "mems", &c.mems),
     ] {
         if let Some(list) = list {
-            let bits =
-                bit_mask(list).with_context(|| format!("linux.resources.cpu.{field}: `{list}`"))?;
+            let bits = unified::bit_mask(list)
+                .with_context(|| format!("linux.resources.cpu.{field}: `{list}`"))?;
             out.set(name, Value::Bytes(bits));
         }
     }
     Ok(())
 }
 
-fn quota(quota: Option<i64>, period: Option<u64>, out: &mut List) {
+pub(super) fn quota(quota: Option<i64>, period: Option<u64>, out: &mut List) {
     if let Some(period) = period {
         out.number("CPUQuotaPeriodUSec", period);
     }
@@ -213,82 +212,6 @@ fn io_rates(io: &BlockIo, out: &mut List) {
 /// By number, which needs no node of the device in /dev.
 fn block_device(major: u32, minor: u32) -> String {
     format!("/dev/block/{major}:{minor}")
-}
-
-/// The files that systemd would write itself. The others are nobody's but the container's.
-fn unified(file: &str, value: &str, when: When, out: &mut List) -> Result<()> {
-    match file {
-        "cpu.idle" if value == "1" => out.number("CPUWeight", 0),
-        "cpu.weight" => out.number("CPUWeight", number(value)?),
-        "cpu.max" => {
-            let (max, period) = value.split_once(' ').unwrap_or((value, ""));
-            let period = match period.trim() {
-                "" => None,
-                period => Some(number(period)?),
-            };
-            let max = match max {
-                "max" => -1,
-                max => i64::try_from(number(max)?).context("too large")?,
-            };
-            quota(Some(max), period, out);
-        }
-        "cpuset.cpus" => out.set("AllowedCPUs", Value::Bytes(bit_mask(value)?)),
-        "cpuset.mems" => out.set("AllowedMemoryNodes", Value::Bytes(bit_mask(value)?)),
-        "memory.min" => out.number("MemoryMin", size(value)?),
-        "memory.low" => out.number("MemoryLow", size(value)?),
-        "memory.high" => out.number("MemoryHigh", size(value)?),
-        "memory.max" => out.number("MemoryMax", size(value)?),
-        "memory.swap.max" => out.number("MemorySwapMax", size(value)?),
-        "memory.zswap.max" => out.number("MemoryZSwapMax", size(value)?),
-        "memory.oom.group" if when == When::Creation => {
-            let policy = if value == "1" { "kill" } else { "continue" };
-            out.set("OOMPolicy", Value::Str(policy.to_owned()));
-        }
-        "pids.max" => out.number("TasksMax", size(value)?),
-        _ => {}
-    }
-    Ok(())
-}
-
-fn number(text: &str) -> Result<u64> {
-    text.parse().context("is not a number")
-}
-
-/// A size as the kernel reads it, memparse(): with a suffix or `max`.
-fn size(text: &str) -> Result<u64> {
-    if text == "max" {
-        return Ok(INFINITY);
-    }
-    let suffix = text.chars().last().unwrap_or(' ').to_ascii_lowercase();
-    let power = "kmgtpe".find(suffix).map_or(0, |at| at + 1);
-    let digits = if power > 0 {
-        &text[..text.len() - 1]
-    } else {
-        text
-    };
-    let unit = 1u64 << (10 * power);
-    number(digits)?.checked_mul(unit).context("is too large")
-}
-
-/// `0-2,7` as a bit mask, the lowest bit first.
-fn bit_mask(list: &str) -> Result<Vec<u8>> {
-    let mut mask = Vec::new();
-    for part in list.split(',').map(str::trim).filter(|p| !p.is_empty()) {
-        let (first, end) = part.split_once('-').unwrap_or((part, part));
-        let parse = |text: &str| {
-            let number = text.trim().parse::<usize>();
-            number.context("is not a list of numbers and ranges")
-        };
-        let (first, end) = (parse(first)?, parse(end)?);
-        ensure!(first <= end, "has a range that ends before it begins");
-        ensure!(end <= LAST_CPU, "has a number above {LAST_CPU}");
-        mask.resize(mask.len().max(end / 8 + 1), 0u8);
-        for bit in first..=end {
-            mask[bit / 8] |= 1 << (bit % 8);
-        }
-    }
-    ensure!(!mask.is_empty(), "is empty");
-    Ok(mask)
 }
 
 #[cfg(test)]
@@ -456,33 +379,14 @@ mod tests {
     }
 
     #[test]
-    fn unified_files() {
-        for (file, value, expected) in [
-            ("memory.high", "1M", "MemoryHigh=1048576"),
-            ("memory.max", "max", "MemoryMax=infinity"),
-            ("memory.oom.group", "1", "OOMPolicy=Str(\"kill\")"),
-            ("memory.oom.group", "0", "OOMPolicy=Str(\"continue\")"),
-            ("pids.max", "77", "TasksMax=77"),
-            ("cpu.weight", "1\n44\n", "CPUWeight=44"),
-            ("cpu.idle", "1", "CPUWeight=0"),
-            ("cpu.max", "max", "CPUQuotaPerSecUSec=infinity"),
-            ("cpuset.cpus", "0", "AllowedCPUs=Bytes([1])"),
-        ] {
-            assert_eq!(shown(&of_unified(file, value)), [expected]);
-        }
+    fn unified_wins_over_the_field_of_its_own_and_its_last_line_counts() {
         assert_eq!(
-            shown(&of_unified("cpu.max", "5000 40000")),
-            ["CPUQuotaPeriodUSec=40000", "CPUQuotaPerSecUSec=130000"]
+            shown(&of_unified("cpu.weight", "1\n44\n")),
+            ["CPUWeight=44"]
         );
-        assert!(shown(&of_unified("hugetlb.2MB.max", "1")).is_empty());
-        // It wins over the field of its own.
         let mut both = of_unified("memory.max", "5");
         both.memory.limit = Some(9);
         assert_eq!(shown(&both), ["MemoryMax=5"]);
-        let mut list = List::default();
-        let r = of_unified("memory.oom.group", "1");
-        limits(&r, When::Update, IoFile::Weight, &mut list).unwrap();
-        assert!(list.done().is_empty());
     }
 
     #[test]

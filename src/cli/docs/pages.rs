@@ -231,15 +231,39 @@ The new limits hold for what runs, for what exec starts later, and for a contain
     },
     Page {
         verb: "checkpoint",
-        description: "",
+        description: "CRIU stops the processes of the container and writes them to the image directory, with their memory, open files and
+sockets; with them go descriptors.json and CRIU's log dump.log, whose last errors are part of the error message. Not in the images: the
+root file system, bind mounts, and network interfaces, which are there again or made by hooks when the container is restored. CRIU reads
+the configuration file that the annotation org.criu.config names, else /etc/criu/runc.conf.
+
+A container that joined the host's mounts, that has an id-mapped mount, or whose root is an overlay made by --overlay cannot be saved;
+nor can one with a mount whose destination has a bracket or a colon.",
         exit_status: "",
-        examples: &[],
+        examples: &[
+            (
+                "rundlet checkpoint --image-path /var/tmp/web web",
+                "Save a container and remove it:",
+            ),
+            (
+                "rundlet checkpoint --pre-dump --image-path /var/tmp/web/1 web\nrundlet checkpoint --parent-path ../1 --image-path /var/tmp/web/2 web",
+                "Save most of the memory while the container runs, then the rest:",
+            ),
+        ],
     },
     Page {
         verb: "restore",
-        description: "",
-        exit_status: "",
-        examples: &[],
+        description: "The bundle is the one of the checkpoint, or its like: the same mounts by destination, the same namespaces. The sources of mounts,
+cgroup, limits, device rules and hooks are those of its config.json. Before a process runs again its namespaces, id mappings and the
+attributes of its mounts are compared with the config, and what does not fit ends the restore. Of the hooks prestart and
+createRuntime are run, when the namespaces are made. CRIU's log is restore.log in the work directory.
+
+Pipes that were the container's standard streams become those of the caller.",
+        exit_status: "In the foreground the exit code of the container's process, or 128 plus the number of the signal that ended it. Detached 0.
+1 after an error, which is printed on standard error in one line.",
+        examples: &[(
+            "rundlet restore --detach --bundle /srv/web --image-path /var/tmp/web web",
+            "Let a saved container go on:",
+        )],
     },
     Page {
         verb: "help",

@@ -33,20 +33,26 @@ pub(crate) fn config(spec: &Spec, facts: HostFacts) -> Result<()> {
         "root.path: must not be empty"
     );
     no_nul("root.path", root.path().as_os_str().as_encoded_bytes())?;
-    let Some(given) = spec.process() else {
-        bail!("process: is required");
-    };
-    process::check(given, "process.", facts)?;
+    if let Some(given) = spec.process() {
+        process::check(given, "process.", facts)?;
+    }
     hooks(spec)?;
     let none = linux::empty();
     let linux = spec.linux().as_ref().unwrap_or(&none);
-    host_names(spec, linux)?;
     linux::check(linux, facts)?;
     mount_mappings(spec)?;
     validate_sysctl::check(linux, facts)
 }
 
-/// Every 1.x: engines write the newest number they know of, and the fields decide what is asked for.
+/// What `create` needs on this platform beside a valid document.
+pub(crate) fn for_linux(spec: &Spec) -> Result<()> {
+    ensure!(spec.process().is_some(), "process: is required");
+    let none = linux::empty();
+    host_names(spec, spec.linux().as_ref().unwrap_or(&none))
+}
+
+/// Every 1.x: engines write the newest number they know of, and the fields decide what is asked for. And 0.x, of before the
+/// first release: the specification's own examples have it, and what is no longer a field is not asked for.
 fn version(version: &str) -> Result<()> {
     ensure!(!version.is_empty(), "ociVersion: is required");
     let mut parts = version.split(['.', '-', '+']);
@@ -58,7 +64,7 @@ fn version(version: &str) -> Result<()> {
         "ociVersion: `{version}` is not a version number"
     );
     ensure!(
-        major == "1",
+        major == "1" || major == "0",
         "ociVersion: `{version}` is not supported (1.x is)"
     );
     Ok(())

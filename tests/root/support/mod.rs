@@ -9,6 +9,8 @@ mod boxed;
 pub(crate) mod bundle;
 pub(crate) mod count;
 pub(crate) mod leak;
+mod observed;
+pub(crate) mod older;
 mod runner;
 pub(crate) mod runtime;
 pub(crate) mod steps;

@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::{Cx, SKIPPED, Test, World, Worlds, boxed, host_is_v2, is_rundlet, leak};
+use super::{Cx, SKIPPED, Test, World, Worlds, boxed, host_is_v2, is_rundlet, leak, observed};
 
 const TEST_DEADLINE: Duration = Duration::from_secs(150);
 
@@ -234,6 +234,10 @@ fn run_one(job: &Job, number: usize, runtime: &Path) -> Verdict {
     };
     let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
     let verdict = judge(job, code, &text, runtime);
+    if matches!(verdict, Verdict::Passed | Verdict::Skipped(_)) && is_rundlet(runtime) {
+        let passed = matches!(verdict, Verdict::Passed);
+        observed::keep(&job.test.label(), job.world, &text, passed);
+    }
     leak::remove(&Cx {
         dir,
         token,
@@ -300,6 +304,10 @@ fn report(verdicts: &[(String, Verdict)]) -> ExitCode {
                 println!("\n---- {label}\n{}", text.trim_end());
             }
         }
+    }
+    if let Err(difference) = observed::settle() {
+        failed += 1;
+        println!("\n---- fields\n{}", difference.trim_end());
     }
     println!("\n{passed} passed, {failed} failed, {skipped} skipped");
     if failed == 0 {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{Bundle, Cx, alive, eventually};
 
 /// No command of the suite takes longer; one that does is killed and the test fails.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Output {
     what: String,
@@ -128,33 +128,24 @@ impl Cx {
     }
 
     /// Starts any command with its output going to files and no input.
-    pub(crate) fn spawn(&self, mut command: Command) -> Running {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let stdout = self.dir.join(format!("out-{number}"));
-        let stderr = self.dir.join(format!("err-{number}"));
-        command
-            .stdout(File::create(&stdout).unwrap())
-            .stderr(File::create(&stderr).unwrap());
-        command.stdin(Stdio::null());
-        let what = format!("{command:?}");
-        Running {
-            child: command.spawn().expect("the command starts"),
-            what,
-            stdout,
-            stderr,
-        }
+    pub(crate) fn spawn(&self, command: Command) -> Running {
+        self.spawn_from(command, Stdio::null())
     }
 
     /// The same with a text as its standard input.
-    pub(crate) fn spawn_with_input(&self, mut command: Command, input: &str) -> Running {
+    pub(crate) fn spawn_with_input(&self, command: Command, input: &str) -> Running {
         let path = self.file("input", input);
+        self.spawn_from(command, File::open(path).unwrap().into())
+    }
+
+    fn spawn_from(&self, mut command: Command, input: Stdio) -> Running {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let stdout = self.dir.join(format!("out-{number}"));
         let stderr = self.dir.join(format!("err-{number}"));
         command
             .stdout(File::create(&stdout).unwrap())
             .stderr(File::create(&stderr).unwrap());
-        command.stdin(File::open(path).unwrap());
+        command.stdin(input);
         let what = format!("{command:?}");
         Running {
             child: command.spawn().expect("the command starts"),
