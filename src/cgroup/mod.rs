@@ -3,6 +3,7 @@
 //!
 //! Called by `container`: `plan`, then `make` before the clone, `place` (v1, systemd) right after it, `apply` while the child
 //! waits; every later command goes by `open` of the record in state.json. Nothing here knows the OCI types.
+
 mod apply;
 pub(crate) mod detect;
 mod devices;
