@@ -224,7 +224,10 @@ pub(super) fn target(op: &MountOp, root: BorrowedFd<'_>, is_dir: bool) -> Result
     } else {
         inroot::ensure_file(root, &op.destination, FILE_MODE, links)
     };
-    let target = found.map_err(|errno| target_error(op, errno))?;
+    checked(op, found.map_err(|errno| target_error(op, errno))?)
+}
+
+fn checked(op: &MountOp, target: OwnedFd) -> Result<OwnedFd> {
     if !op.destination.starts_with("/proc")
         && procfs::is_proc(target.as_fd()).context("look at the target")?
     {
@@ -317,9 +320,13 @@ fn tmpfs(
         let mode = fstat(existing).context("look at the target")?.st_mode & 0o7777;
         fs.data.push(("mode".to_owned(), Some(format!("{mode:o}"))));
     }
-    let target = target(op, root, true)?;
+    let exists = existing.is_some();
+    let target = match existing {
+        Some(found) => checked(op, found)?,
+        None => target(op, root, true)?,
+    };
     let tree = make(&fs, op.top.set & !libc::MOUNT_ATTR_RDONLY)?;
-    if copy_up && existing.is_some() {
+    if copy_up && exists {
         copy_up::copy(target.as_fd(), tree.as_fd()).context("tmpcopyup")?;
     }
     apply(tree.as_fd(), op, Change::default())?;

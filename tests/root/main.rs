@@ -27,6 +27,7 @@ mod runtime_spec;
 
 mod against_runc;
 mod beside_runc;
+mod budget;
 mod capabilities;
 mod cgroup_edges;
 mod cgroups;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         freezer::TESTS,
         races::TESTS,
         killed::TESTS,
+        budget::TESTS,
         storms::TESTS,
         published_holes::TESTS,
         chaos::TESTS,
