@@ -18,7 +18,7 @@ REMAP = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-pa
     --remap-path-prefix=$(shell rustc --print sysroot)/lib/rustlib/src/rust=/rustc
 
 .DEFAULT_GOAL := help
-.PHONY: help build static check test test-root test-unit test-vm conformance conformance-docker demo man install uninstall deb test-deb reproducible deny clean packages target
+.PHONY: help build static check test test-root test-unit test-vm conformance conformance-docker bench bench-readme budget demo man install uninstall deb test-deb reproducible deny clean packages target
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,15 @@ conformance: $(if $(filter $(CURDIR)/$(STATIC),$(RUNTIME)),static) ## the OCI ru
 
 conformance-docker: packages static ## every docker command on runc and on rundlet, compared
 	conformance/docker/run.py /usr/sbin/runc $(CURDIR)/$(STATIC)
+
+bench: packages static ## compare with runc, crun and the least that the kernel must do; FLAGS="--n 50 --gap 100 --cases run,life"
+	conformance/bench/bench.py $(FLAGS) $(CURDIR)/$(STATIC)
+
+bench-readme: packages static ## the same, written to README.md and conformance/bench/plot.svg
+	conformance/bench/bench.py --write $(FLAGS) $(CURDIR)/$(STATIC)
+
+budget: static ## write tests/budget.txt, which `make test` holds calls, memory and size to, anew
+	RUNDLET_WRITE_BUDGET=1 RUNDLET_TEST_RUNTIME=$(CURDIR)/$(STATIC) $(CARGO) test --test root -- budget
 
 demo: packages static ## run a container and show what it sees, then its life step by step
 	tests/demo.sh $(STATIC)

@@ -1,7 +1,8 @@
 //! Entry of rundlet: `cli` arms the log, finds the verb and runs it; an error becomes one line and an exit code.
 #![deny(unsafe_code)]
+#![cfg_attr(not(test), no_main)]
 
-use std::process::ExitCode;
+use std::io::Write as _;
 
 mod cgroup;
 mod cli;
@@ -33,11 +34,15 @@ mod testing;
 #[global_allocator]
 static ALLOCATOR: sys::arena::Arena = sys::arena::Arena::new();
 
-fn main() -> ExitCode {
-    sys::process::without_backtraces();
+sys::start::entry!(run);
+
+#[cfg_attr(test, allow(dead_code))]
+fn run() -> i32 {
     std::panic::set_hook(Box::new(|panic| {
         log::fatal(&format!("internal error: {panic}"));
     }));
-    let args: Vec<_> = std::env::args_os().skip(1).collect();
-    cli::run(&args)
+    let code = cli::run(sys::start::arguments().get(1..).unwrap_or_default());
+    // Nobody else does; who prints has flushed already and got the error.
+    drop(std::io::stdout().flush());
+    i32::from(code)
 }

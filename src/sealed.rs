@@ -8,7 +8,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -16,7 +16,7 @@ use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, SealFlag, fcntl, open, openat};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
-use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::sys::statvfs::FsFlags;
 
 use crate::sys;
 use crate::sys::mount::FsContext;
@@ -45,8 +45,9 @@ pub(crate) fn ensure() -> Result<()> {
     let protected = overlay(&path)
         .or_else(|_| sealed_copy(own))
         .context("protect the runtime's binary from the container")?;
-    let args = std::env::args_os()
-        .map(|arg| CString::new(arg.into_vec()))
+    let args = sys::start::arguments()
+        .iter()
+        .map(|arg| CString::new(arg.as_bytes()))
         .collect::<Result<Vec<_>, _>>()?;
     let env = std::env::vars_os()
         .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()))
@@ -60,14 +61,9 @@ pub(crate) fn ensure() -> Result<()> {
 /// A read-only overlay, or a memory file with every seal. Nothing of it comes from the environment or the arguments, which a
 /// container could forge.
 fn is_protected(own: &OwnedFd) -> Result<bool> {
-    let kind = fstatfs(own)
-        .context("statfs of the runtime's binary")?
-        .filesystem_type();
-    if kind == OVERLAYFS_SUPER_MAGIC {
-        let flags = fstatvfs(own)
-            .context("statvfs of the runtime's binary")?
-            .flags();
-        return Ok(flags.contains(FsFlags::ST_RDONLY));
+    let on = fstatfs(own).context("statfs of the runtime's binary")?;
+    if on.filesystem_type() == OVERLAYFS_SUPER_MAGIC {
+        return Ok(on.flags().contains(FsFlags::ST_RDONLY));
     }
     let wanted = SealFlag::F_SEAL_WRITE
         | SealFlag::F_SEAL_SHRINK

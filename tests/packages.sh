@@ -15,6 +15,7 @@ need /bin/busybox busybox-static
 need unshare util-linux
 need cc gcc
 need ps procps
+need strace strace
 need python3 python3-minimal
 need /usr/include/seccomp.h libseccomp-dev
 

@@ -3,6 +3,8 @@
 //!
 //! Called by `container`: `plan`, then `make` before the clone, `place` (v1, systemd) right after it, `apply` while the child
 //! waits; every later command goes by `open` of the record in state.json. Nothing here knows the OCI types.
+
+mod apply;
 pub(crate) mod detect;
 mod devices;
 mod dir;
@@ -230,17 +232,6 @@ impl Cgroup {
             Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.delegate(init, delegation),
             Kind::None | Kind::V1(_) => Ok(()),
         }
-    }
-
-    /// Sets the device rules and all limits of a container that is being made.
-    pub(crate) fn apply(&self, resources: &Resources) -> Result<()> {
-        if let Kind::Systemd(c) = &self.kind {
-            // systemd has got them with the unit.
-            c.group.apply_devices(resources)?;
-            return c.apply_limits(resources);
-        }
-        self.apply_devices(resources)?;
-        self.apply_limits(resources)
     }
 
     /// Changes limits, and with `devices` (old, new) the device rules. On failure everything is as before, and so it is when

@@ -30,7 +30,6 @@ mod update;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
@@ -221,8 +220,8 @@ enum Usage {
 }
 
 /// Runs one command line (without the program's name) to its end.
-pub(crate) fn run(args: &[OsString]) -> ExitCode {
-    let exit = |code: i32| u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from);
+pub(crate) fn run(args: &[OsString]) -> u8 {
+    let exit = |code: i32| u8::try_from(code).unwrap_or(1);
     match dispatch(args) {
         Ok(Ok(code)) => exit(code),
         Ok(Err(Failure { error, code })) => {
@@ -235,7 +234,7 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
                 drop(std::io::stderr().write_all(help::usage(verb).as_bytes()));
             }
             log::fatal(&misuse.message);
-            ExitCode::FAILURE
+            1
         }
     }
 }

@@ -230,11 +230,10 @@ impl Ready {
         if !self.plan.net_devices.is_empty() {
             self.creating.devices = Some(self.move_devices(pid)?);
         }
-        // Before the init goes on: on v1 the device rules are written one by one, and between the first, which denies all,
-        // and the one that allows it again, the init could open no ptmx.
-        self.cgroup()?.apply(&self.plan.resources)?;
+        self.cgroup()?.apply_before_init(&self.plan.resources)?;
         placement::reset_affinity(pid);
-        self.end.send(ToInit::Placed(pid.as_raw()))
+        self.end.send(ToInit::Placed(pid.as_raw()))?;
+        self.cgroup()?.apply_beside_init(&self.plan.resources)
     }
 
     fn move_devices(&self, init: Pid) -> Result<net::Moved> {

@@ -27,7 +27,6 @@ use crate::{console, log, sd_notify};
 /// Number of descriptors from 3 on that the program is to inherit: the socket-activation ones first, then --preserve-fds.
 /// All others are marked close-on-exec before anything else happens (F2).
 pub(super) fn preserve_descriptors(asked: u32) -> Result<u32> {
-    sys::fd::ensure_stdio_open().context("open /dev/null for missing stdio")?;
     let activated = sd_notify::listen_fds();
     let count = activated + asked;
     for number in 3..3 + count {
@@ -209,7 +208,7 @@ pub(super) fn clone_hint(flags: CloneFlags) -> String {
     let hint = match Errno::last() {
         Errno::EPERM if flags.contains(CloneFlags::CLONE_NEWUSER) => {
             " (user namespaces are not allowed to this user: see /proc/sys/kernel/unprivileged_userns_clone \
-             and apparmor_restrict_unprivileged_userns there)"
+             and apparmor_restrict_unprivileged_userns there; nor to anybody in a chroot)"
         }
         Errno::EPERM => {
             " (not allowed to make these namespaces: run as root or with a user namespace)"

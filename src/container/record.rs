@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
-use crate::fs::atomic;
+use crate::fs::{atomic, small};
 use crate::plan::hooks::Hooks;
 use crate::plan::memory_policy::MemoryPolicy;
 use crate::plan::namespaces::Kind;
@@ -24,7 +24,7 @@ use crate::rdt;
 
 /// Raised when an older rundlet could not understand the record any more.
 pub(crate) const VERSION: u32 = 1;
-const FILE: &str = "state.json";
+pub(super) const FILE: &str = "state.json";
 
 /// A process that stays the same one: pids are reused, start times with them are not (Z5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,9 +78,7 @@ impl Record {
     pub(crate) fn read(dir: BorrowedFd<'_>) -> Result<Record> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let file = openat(dir, FILE, flags, Mode::empty()).context("open `state.json`")?;
-        let mut bytes = Vec::with_capacity(8192);
-        std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut bytes)
-            .context("read `state.json`")?;
+        let bytes = small::read_open(file).context("read `state.json`")?;
         let record: Record = serde_json::from_slice(&bytes).context("parse `state.json`")?;
         ensure!(
             record.version == VERSION,

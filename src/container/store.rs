@@ -12,12 +12,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, lstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::options::Context;
 use super::record::Record;
 use crate::cgroup;
 use crate::error::{self, NotExist};
 use crate::fs::atomic;
+use crate::sys::fd::duplicate;
 
 /// Name of the fifo that a created container's init waits on.
 pub(crate) const GATE: &str = "exec.fifo";
@@ -173,10 +175,8 @@ impl Slot {
     }
 
     pub(crate) fn try_clone(&self) -> Result<Slot> {
-        let dir = self
-            .dir
-            .try_clone()
-            .context("duplicate the state directory's descriptor")?;
+        let dir =
+            duplicate(self.dir.as_fd()).context("duplicate the state directory's descriptor")?;
         Ok(Slot {
             id: self.id.clone(),
             dir,
@@ -187,10 +187,8 @@ impl Slot {
     /// Held by who reads the record to write it again, and by who removes the container, until the value is dropped. Taken
     /// twice by the same `Slot` it is still one lock.
     pub(crate) fn lock(&self) -> Result<Flock<OwnedFd>> {
-        let mut dir = self
-            .dir
-            .try_clone()
-            .context("duplicate the state directory's descriptor")?;
+        let mut dir =
+            duplicate(self.dir.as_fd()).context("duplicate the state directory's descriptor")?;
         let end = Instant::now() + LOCK_DEADLINE;
         loop {
             dir = match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
@@ -277,6 +275,16 @@ impl Slot {
     pub(crate) fn remove(&self) -> Result<()> {
         let _lock = self.lock()?;
         if !self.is_current()? {
+            return Ok(());
+        }
+        // These are all that most have; the record goes first.
+        for name in [super::record::FILE, CGROUP] {
+            match unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir) {
+                Err(Errno::ENOENT | Errno::EISDIR) => {}
+                other => other.with_context(|| format!("remove `{name}`"))?,
+            }
+        }
+        if unlinkat(AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir).is_ok() {
             return Ok(());
         }
         match std::fs::remove_dir_all(&self.path) {

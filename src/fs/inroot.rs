@@ -114,6 +114,13 @@ pub(crate) fn entry(dir: BorrowedFd<'_>, name: &OsStr) -> nix::Result<OwnedFd> {
     openat2_retry(dir, name, flags, Mode::empty(), resolve)
 }
 
+/// The same where it is a directory.
+fn directory(dir: BorrowedFd<'_>, name: &OsStr) -> nix::Result<OwnedFd> {
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY;
+    openat2_retry(dir, name, flags, Mode::empty(), resolve)
+}
+
 /// Makes the empty file `name` in an open directory; it must not be there. The descriptor is O_PATH.
 pub(crate) fn create_file(dir: BorrowedFd<'_>, name: &OsStr, mode: Mode) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
@@ -181,7 +188,20 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let last = self.todo.is_empty();
-            let fd = match entry(self.current(), &name) {
+            let found = if last && matches!(leaf, Leaf::File(_)) {
+                entry(self.current(), &name)
+            } else {
+                // Most often that is what it is or will be: one call, and anything else is looked at below.
+                match directory(self.current(), &name) {
+                    Ok(fd) => {
+                        self.stack.push(fd);
+                        continue;
+                    }
+                    Err(Errno::ENOENT) => Err(Errno::ENOENT),
+                    Err(_) => entry(self.current(), &name),
+                }
+            };
+            let fd = match found {
                 Ok(fd) => fd,
                 Err(Errno::ENOENT) => {
                     tries += 1;

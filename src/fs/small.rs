@@ -2,6 +2,7 @@
 //! cases, where `std::fs::read` takes nine calls (it grows from 32 bytes, for these files say that they have none).
 //! Called by everybody who asks the kernel something about a process.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -17,7 +18,11 @@ const GUESS: usize = 4096;
 pub(crate) fn read_file(path: impl AsRef<Path>) -> nix::Result<Vec<u8>> {
     // openat(2): libc's open() sets close-on-exec a second time with a call of its own.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let file = openat(AT_FDCWD, path.as_ref(), flags, Mode::empty())?;
+    read_open(openat(AT_FDCWD, path.as_ref(), flags, Mode::empty())?)
+}
+
+/// The same of a file that is open, of a kernel file system or not, from where it stands.
+pub(crate) fn read_open(file: impl AsFd) -> nix::Result<Vec<u8>> {
     let mut bytes = vec![0; GUESS];
     let mut filled = 0;
     loop {

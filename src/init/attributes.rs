@@ -28,10 +28,6 @@ pub(super) fn session(child: &mut Child<'_>) -> Result<()> {
                 .with_context(|| format!("reset ignored signal {signal}"))?;
         }
     }
-    // Rust's own handlers of a fault take themselves away by a call that a filter may refuse, and then fault for ever.
-    for signal in [libc::SIGSEGV, libc::SIGBUS] {
-        sys::process::default_signal(signal).with_context(|| format!("reset signal {signal}"))?;
-    }
     umask(Mode::empty());
     Ok(())
 }

@@ -21,10 +21,8 @@ use crate::sys::identity::{setgroups, setresgid, setresuid};
 /// is replaced, and only by what is (T3).
 pub(super) fn reopen_null(_: &mut Child<'_>) -> Result<()> {
     let mut null = None;
-    for number in 0..3 {
-        let Some(given) = sys::fd::stdio(number) else {
-            continue;
-        };
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    for (number, given) in (0..).zip([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]) {
         if !is_null(given) {
             continue;
         }
@@ -64,9 +62,12 @@ pub(super) fn own_stdio(child: &mut Child<'_>) -> Result<()> {
     for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
         let Ok(stat) = fstat(fd) else { continue };
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        if stat.st_uid == user.uid && stat.st_gid == user.gid {
+            continue;
+        }
         let ours = matches!(kind, SFlag::S_IFIFO | SFlag::S_IFSOCK)
             || (kind == SFlag::S_IFCHR && is_terminal(fd));
-        if !ours || (stat.st_uid == user.uid && stat.st_gid == user.gid) {
+        if !ours {
             continue;
         }
         // A terminal keeps its group, which is the tty group by convention.

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, makedev, mknodat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, makedev, mknodat};
 use nix::unistd::{UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
 use super::sources::Sources;
@@ -115,6 +115,13 @@ fn remove(dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
 
 /// Owner and mode of the node just made, by the descriptor of it and only where they are not right yet.
 fn set_rights(node: &Node, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+    let right = |stat: &FileStat| {
+        (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777) == (node.uid, node.gid, node.mode)
+    };
+    let seen = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).context("look at it")?;
+    if is_same(node, &seen) && right(&seen) {
+        return Ok(());
+    }
     let made = inroot::entry(dir, name).context("open it again")?;
     let stat = fstat(&made).context("look at it")?;
     if !is_same(node, &stat) {

@@ -2,12 +2,11 @@
 //! and by the last steps of `init`, the only places that handle descriptors they do not own.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, open};
 use nix::sys::stat::Mode;
-use std::os::fd::BorrowedFd;
 
 use super::process::is_open;
 use super::{Result, check};
@@ -81,13 +80,13 @@ fn gaps(first: u32, keep: &[RawFd]) -> Vec<(u32, u32)> {
     ranges
 }
 
-/// The descriptor on a standard number, if there is one.
-pub(crate) fn stdio(number: RawFd) -> Option<BorrowedFd<'static>> {
-    if !(0..3).contains(&number) || !is_open(number) {
-        return None;
-    }
-    // SAFETY: 0 to 2 belong to the process as a whole: nothing in it owns or closes them, they are only replaced.
-    Some(unsafe { BorrowedFd::borrow_raw(number) })
+/// A second descriptor of the same open file, close-on-exec at birth. libc's fcntl sets that a second time.
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    // SAFETY: the call takes integers.
+    let ret = unsafe { libc::syscall(libc::SYS_fcntl, fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
+    let raw = RawFd::try_from(check(ret)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: a new descriptor that nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 /// dup2(2) onto a standard number, without close-on-exec.
@@ -125,8 +124,16 @@ pub(crate) fn take_passed(number: RawFd) -> Result<OwnedFd> {
 /// F1: opens /dev/null on those of 0, 1, 2 that the caller closed, so that no later open lands there and becomes the stdio of
 /// a container.
 pub(crate) fn ensure_stdio_open() -> Result<()> {
-    for wanted in 0..=2 {
-        if is_open(wanted) {
+    let mut polled = [0, 1, 2].map(|fd| libc::pollfd {
+        fd,
+        events: 0,
+        revents: 0,
+    });
+    // SAFETY: three whole entries; it does not wait.
+    let asked = unsafe { libc::poll(polled.as_mut_ptr(), 3, 0) };
+    for (wanted, polled) in (0..=2).zip(polled) {
+        let closed = polled.revents & libc::POLLNVAL != 0;
+        if asked >= 0 && !closed || asked < 0 && is_open(wanted) {
             continue;
         }
         // The lowest free number is taken: `wanted`, all below it being open.

@@ -14,6 +14,7 @@ pub(crate) mod process;
 pub(crate) mod sched;
 pub(crate) mod scm;
 pub(crate) mod seccomp;
+pub(crate) mod start;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod unix;

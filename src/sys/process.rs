@@ -31,6 +31,12 @@ pub(crate) fn without_backtraces() {
     }
 }
 
+/// SIGPIPE off: what a write then fails with is told like any other error.
+pub(crate) fn ignore_pipe_signal() {
+    // SAFETY: it installs no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 /// Whether /proc/self/task has one entry. Only for debug assertions; `true` when it cannot be read.
 pub(crate) fn is_single_threaded() -> bool {
     std::fs::read_dir("/proc/self/task").map_or(true, |tasks| tasks.count() == 1)

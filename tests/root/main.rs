@@ -27,6 +27,7 @@ mod runtime_spec;
 
 mod against_runc;
 mod beside_runc;
+mod budget;
 mod capabilities;
 mod cgroup_edges;
 mod cgroups;
@@ -42,6 +43,7 @@ mod events;
 mod exec;
 mod exec_process;
 mod fds;
+mod field_block_io;
 mod field_linux;
 mod field_process;
 mod field_resources;
@@ -59,6 +61,7 @@ mod lifecycle;
 mod limits;
 mod masks;
 mod memory_policy;
+mod mount_links;
 mod mount_points;
 mod mounts;
 mod namespace_root;
@@ -75,6 +78,7 @@ mod rootless_cgroups;
 mod scheduler;
 mod seccomp;
 mod seccomp_notify;
+mod session;
 mod signals;
 mod storms;
 mod sysctl;
@@ -98,9 +102,11 @@ fn main() -> ExitCode {
     support::main(&[
         lifecycle::TESTS,
         signals::TESTS,
+        session::TESTS,
         freezer::TESTS,
         races::TESTS,
         killed::TESTS,
+        budget::TESTS,
         storms::TESTS,
         published_holes::TESTS,
         chaos::TESTS,
@@ -129,6 +135,7 @@ fn main() -> ExitCode {
         netdev::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
+        mount_links::TESTS,
         idmap::TESTS,
         inherited_mounts::TESTS,
         devices::TESTS,
@@ -147,6 +154,7 @@ fn main() -> ExitCode {
         field_setup::TESTS,
         field_linux::TESTS,
         field_resources::TESTS,
+        field_block_io::TESTS,
         update::TESTS,
         update_safety::TESTS,
         update_devices::TESTS,

@@ -7,6 +7,7 @@
 pub(crate) mod agent;
 mod boxed;
 pub(crate) mod bundle;
+pub(crate) mod count;
 pub(crate) mod leak;
 mod observed;
 pub(crate) mod older;

@@ -27,7 +27,7 @@ pub(crate) enum Reached {
 /// struct ptrace_syscall_info (ptrace(2)) as of a stop on entry, with room for the longer kinds.
 #[repr(C)]
 #[derive(Default)]
-struct CallInfo {
+pub(super) struct CallInfo {
     op: u8,
     pad: [u8; 3],
     arch: u32,
@@ -106,7 +106,7 @@ impl Standing {
     }
 }
 
-fn trace(command: &mut Command) {
+pub(super) fn trace(command: &mut Command) {
     // SAFETY: between fork and exec `trace_me` makes one system call and nothing else.
     unsafe { command.pre_exec(trace_me) };
 }
@@ -119,14 +119,14 @@ fn trace_me() -> std::io::Result<()> {
     }
 }
 
-fn request(what: Request, pid: Pid, data: usize) {
+pub(super) fn request(what: Request, pid: Pid, data: usize) {
     // SAFETY: the requests made here take a number as data and no address.
     let ret = unsafe { libc::ptrace(what, pid.as_raw(), 0, data) };
     assert_eq!(ret, 0, "ptrace: {}", std::io::Error::last_os_error());
 }
 
-/// Whether the call it stands before matters to anybody but the process itself: one that only reads or asks does not.
-fn changes_something(cx: &Cx, pid: Pid) -> bool {
+/// The call that the process stands before; `None` where it stands behind one.
+pub(super) fn at_entry(cx: &Cx, pid: Pid) -> Option<CallInfo> {
     let mut info = CallInfo::default();
     let size = size_of::<CallInfo>();
     // SAFETY: `info` is `size` bytes that the kernel may write.
@@ -134,11 +134,17 @@ fn changes_something(cx: &Cx, pid: Pid) -> bool {
     if ret <= 0 {
         cx.skip("this kernel does not tell the system call of a traced process");
     }
+    (info.op == ENTRY).then_some(info)
+}
+
+/// Whether the call it stands before matters to anybody but the process itself: one that only reads or asks does not.
+fn changes_something(cx: &Cx, pid: Pid) -> bool {
+    let Some(info) = at_entry(cx, pid) else {
+        return false;
+    };
     let number = libc::c_long::try_from(info.number).unwrap_or(-1);
     let creates = |flags: u64| flags & u64::try_from(libc::O_CREAT).unwrap() != 0;
-    info.op == ENTRY
-        && !PASSIVE.contains(&number)
-        && (number != libc::SYS_openat || creates(info.args[2]))
+    !PASSIVE.contains(&number) && (number != libc::SYS_openat || creates(info.args[2]))
 }
 
 const PASSIVE: &[libc::c_long] = &[

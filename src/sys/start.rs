@@ -1,0 +1,61 @@
+//! The entry of the program: what Rust's own start-up does and a runtime needs, and no more. That one takes eleven calls and a
+//! mapping for the words it says when the stack overflows; without its handlers such a fault ends the process as any other
+//! does, also under a filter that refuses the calls which would take the handlers away. Called by libc before all else.
+
+use std::ffi::{CStr, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::OnceLock;
+
+use super::{fd, process};
+
+static ARGUMENTS: OnceLock<Vec<OsString>> = OnceLock::new();
+
+/// The process's arguments; musl does not give them to Rust's library, which asks the linker for them.
+pub(crate) fn arguments() -> &'static [OsString] {
+    ARGUMENTS.get_or_init(|| std::env::args_os().collect())
+}
+
+/// F1: 0, 1 and 2 are open before anything else can take their place. Writing to a pipe that nobody reads is an error, not
+/// the end. False where the first cannot be had.
+///
+/// # Safety
+/// `values` are `count` strings and live as long as the process, as main(3) gets them.
+#[cfg_attr(test, allow(dead_code))]
+pub(crate) unsafe fn begin(count: libc::c_int, values: *const *const libc::c_char) -> bool {
+    let count = usize::try_from(count).unwrap_or(0);
+    let collect = || {
+        (0..count)
+            .map(|index| {
+                // SAFETY: the caller vouches for `count` values.
+                let value = unsafe { values.add(index) };
+                // SAFETY: the same.
+                let value = unsafe { value.read() };
+                // SAFETY: each is a string that ends in a null byte.
+                let text = unsafe { CStr::from_ptr(value) };
+                OsStr::from_bytes(text.to_bytes()).to_owned()
+            })
+            .collect()
+    };
+    ARGUMENTS.get_or_init(collect);
+    process::without_backtraces();
+    process::ignore_pipe_signal();
+    fd::ensure_stdio_open().is_ok()
+}
+
+/// Makes `$run`, which returns the exit code, what libc calls.
+macro_rules! entry {
+    ($run:path) => {
+        #[cfg(not(test))]
+        #[allow(unsafe_code)]
+        #[unsafe(no_mangle)]
+        extern "C" fn main(count: libc::c_int, values: *const *const libc::c_char) -> libc::c_int {
+            // SAFETY: these are what libc gives to main.
+            if unsafe { $crate::sys::start::begin(count, values) } {
+                $run()
+            } else {
+                1
+            }
+        }
+    };
+}
+pub(crate) use entry;

@@ -1,0 +1,108 @@
+//! What each verb may cost: system calls, peak memory, and the bytes of the binary, against the figures in `tests/budget.txt`.
+//! More than 3 % above one of them fails. `RUNDLET_WRITE_BUDGET=1` writes them anew; a commit that does says why.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use crate::support::count::Cost;
+use crate::support::{Cx, tests};
+
+tests! {
+    v2 nothing_costs_more_than_its_budget = "the budget is rundlet's";
+}
+
+const BUDGET: &str = include_str!("../budget.txt");
+
+/// The smallest of so many runs: a signal that comes at another moment costs a call or two.
+const RUNS: usize = 5;
+
+fn nothing_costs_more_than_its_budget(cx: &Cx) {
+    let binary = std::fs::read(&cx.runtime).unwrap();
+    let loader = b"ld-linux";
+    if !cx.is_rundlet() || binary.windows(loader.len()).any(|bytes| bytes == loader) {
+        cx.skip("the budget is for the static binary that is shipped (make test)");
+    }
+    // A copy: how a file came into the page cache decides how much of it the kernel maps around a fault.
+    let runtime = cx.dir.join("rundlet");
+    std::fs::copy(&cx.runtime, &runtime).unwrap();
+    let cx = &Cx {
+        dir: cx.dir.clone(),
+        token: cx.token.clone(),
+        runtime,
+        world: cx.world,
+    };
+    let mut measured = vec![("binary bytes".to_owned(), binary.len() as u64)];
+    for (verb, costs) in costs(cx) {
+        let least = |of: fn(&Cost) -> u64| costs.iter().map(of).min().unwrap();
+        measured.push((format!("{verb} calls"), least(|cost| cost.calls)));
+        measured.push((format!("{verb} peak KiB"), least(|cost| cost.peak_kib)));
+    }
+    if std::env::var_os("RUNDLET_WRITE_BUDGET").is_some() {
+        return write(&measured);
+    }
+    let mut over = String::new();
+    for (what, value) in measured {
+        let budget = budget(&what).unwrap_or_else(|| panic!("tests/budget.txt has no `{what}`"));
+        println!("{what}: {value} of {budget}");
+        if value * 100 > budget * 103 {
+            writeln!(over, "{what}: {value}, the budget is {budget}").unwrap();
+        }
+    }
+    assert!(over.is_empty(), "more than 3 % over the budget:\n{over}");
+}
+
+fn costs(cx: &Cx) -> Vec<(&'static str, Vec<Cost>)> {
+    let mut costs: Vec<(&str, Vec<Cost>)> = Vec::new();
+    let mut add = |verb, cost| match costs.iter_mut().find(|(name, _)| *name == verb) {
+        Some((_, costs)) => costs.push(cost),
+        None => costs.push((verb, vec![cost])),
+    };
+    let mut bundle = cx.bundle();
+    // Paths that every kernel has, so that it is the same work everywhere.
+    bundle.set(
+        "/linux/maskedPaths",
+        json!(["/proc/irq", "/proc/interrupts"]),
+    );
+    bundle.set("/linux/readonlyPaths", json!(["/proc/sys", "/proc/fs"]));
+    let path = bundle.path.to_str().unwrap().to_owned();
+    let id = bundle.id.clone();
+    // Leaves the state root behind.
+    bundle.args(&["/bin/true"]);
+    cx.run(&bundle).ok();
+    for _ in 0..RUNS {
+        bundle.args(&["/bin/true"]);
+        bundle.write();
+        add("version", cx.cost(&["--version"]));
+        add("run", cx.cost(&["run", "--bundle", &path, &id]));
+        bundle.args(&["/bin/sleep", "1000"]);
+        bundle.write();
+        add("create", cx.cost(&["create", "--bundle", &path, &id]));
+        add("start", cx.cost(&["start", &id]));
+        let container = cx.container(&id);
+        container.wait_for("running");
+        add("state", cx.cost(&["state", &id]));
+        add("exec", cx.cost(&["exec", &id, "/bin/true"]));
+        add("kill", cx.cost(&["kill", &id, "KILL"]));
+        container.wait_for("stopped");
+        add("delete", cx.cost(&["delete", &id]));
+    }
+    costs
+}
+
+fn budget(what: &str) -> Option<u64> {
+    let line = BUDGET
+        .lines()
+        .find_map(|line| line.strip_prefix(what)?.strip_prefix(':'))?;
+    line.trim().parse().ok()
+}
+
+fn write(measured: &[(String, u64)]) {
+    let mut text =
+        "# What tests/root/budget.rs holds the static binary to; written by it.\n".to_owned();
+    for (what, value) in measured {
+        writeln!(text, "{what}: {value}").unwrap();
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/budget.txt");
+    std::fs::write(path, text).unwrap();
+}
