@@ -171,14 +171,21 @@ static FEATURES: Features = Features {
         commit: COMMIT,
         version: VERSION,
     },
-    potentially_unsafe_config_annotations: &["bundle", "org.criu.config", "org.rundlet."],
+    potentially_unsafe_config_annotations: &[
+        "bundle",
+        "org.criu.config",
+        "org.rundlet.",
+        "org.systemd.property.",
+    ],
 };
 
 const MOUNT_OPTIONS: List = &[
     "async",
     "atime",
     "bind",
+    "copy-symlink",
     "defaults",
+    "dest-nofollow",
     "dev",
     "diratime",
     "dirsync",
@@ -229,6 +236,7 @@ const MOUNT_OPTIONS: List = &[
     "shared",
     "silent",
     "slave",
+    "src-nofollow",
     "strictatime",
     "suid",
     "symfollow",

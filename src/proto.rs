@@ -198,9 +198,9 @@ fn receive<'a>(fd: BorrowedFd<'_>, buffer: &'a mut [u8]) -> nix::Result<&'a [u8]
             None,
             MsgFlags::empty(),
         ) {
-            // A peer that left with a message of ours unread resets the connection: the end, as far as reading goes.
-            Err(Errno::ECONNRESET) => break 0,
-            Err(Errno::EINTR) => {}
+            // A peer that left with a message of ours unread resets the connection. The kernel says that once, and before
+            // the peer's last words: the next call gives those, or the end.
+            Err(Errno::ECONNRESET | Errno::EINTR) => {}
             other => break other?.bytes,
         }
     };
@@ -342,6 +342,22 @@ mod tests {
         ] {
             assert_eq!(FromInit::decode(packet), None, "{packet:?}");
         }
+    }
+
+    /// A step before the one that reads `Placed` has failed.
+    #[test]
+    fn last_words_outlive_a_message_that_was_not_read() {
+        let (runtime, init) = pair().unwrap();
+        let failure = FromInit::Failed(Failure {
+            step: "session keyring".into(),
+            errno: 22,
+            chain: "invalid argument".into(),
+        });
+        init.send(&failure).unwrap();
+        runtime.send(ToInit::Placed(1)).unwrap();
+        drop(init);
+        assert_eq!(runtime.receive(None).unwrap(), Some(failure));
+        assert_eq!(runtime.receive(None).unwrap(), None);
     }
 
     #[test]

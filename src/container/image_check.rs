@@ -70,27 +70,27 @@ pub(super) fn check_namespaces(namespaces: &Namespaces, pid: i32) -> Result<()> 
         }
     }
     if namespaces.makes(Kind::User) {
-        for (file, map) in [
-            ("uid_map", &namespaces.uid_map),
-            ("gid_map", &namespaces.gid_map),
-        ] {
-            let path = format!("/proc/{pid}/{file}");
-            let text = std::fs::read_to_string(&path).with_context(|| format!("read `{path}`"))?;
-            let given: Vec<u32> = text.split_whitespace().flat_map(str::parse).collect();
-            let planned: Vec<u32> = map
-                .iter()
-                .flat_map(|line| [line.container, line.host, line.size])
-                .collect();
-            ensure!(
-                given == planned,
-                "the image does not fit the bundle: `{path}` is not what linux.{} says",
-                if file == "uid_map" {
-                    "uidMappings"
-                } else {
-                    "gidMappings"
-                }
-            );
-        }
+        check_id_maps(namespaces, pid)?;
+    }
+    Ok(())
+}
+
+fn check_id_maps(namespaces: &Namespaces, pid: i32) -> Result<()> {
+    for (file, field, map) in [
+        ("uid_map", "uidMappings", &namespaces.uid_map),
+        ("gid_map", "gidMappings", &namespaces.gid_map),
+    ] {
+        let path = format!("/proc/{pid}/{file}");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read `{path}`"))?;
+        let given: Vec<u32> = text.split_whitespace().flat_map(str::parse).collect();
+        let planned: Vec<u32> = map
+            .iter()
+            .flat_map(|line| [line.container, line.host, line.size])
+            .collect();
+        ensure!(
+            given == planned,
+            "the image does not fit the bundle: `{path}` is not what linux.{field} says"
+        );
     }
     Ok(())
 }

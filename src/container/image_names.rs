@@ -17,7 +17,7 @@ use crate::fs::atomic;
 use crate::log;
 use crate::plan::namespaces::Kind;
 use crate::plan::outside::{self, Outside};
-use crate::rootfs::restored::Mounts;
+use crate::rootfs::mount_table::Mounts;
 
 /// runc's file in the images: what the first descriptors were. CRIU asks for pipes by that name again.
 const DESCRIPTORS: &str = "descriptors.json";

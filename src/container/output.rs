@@ -41,7 +41,7 @@ pub(crate) struct EventOutput {
 struct EventData {
     #[serde(flatten)]
     cgroup: Stats,
-    /// Nothing: linux.intelRdt is refused.
+    /// Always empty: what a class of service has used is not read.
     intel_rdt: IntelRdt,
     /// Always null. runc prints the interfaces it has made for a container, and it has not made any for years.
     network_interfaces: (),

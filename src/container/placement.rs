@@ -208,7 +208,7 @@ pub(super) fn clone_hint(flags: CloneFlags) -> String {
     let hint = match Errno::last() {
         Errno::EPERM if flags.contains(CloneFlags::CLONE_NEWUSER) => {
             " (user namespaces are not allowed to this user: see /proc/sys/kernel/unprivileged_userns_clone \
-             and apparmor_restrict_unprivileged_userns there)"
+             and apparmor_restrict_unprivileged_userns there; nor to anybody in a chroot)"
         }
         Errno::EPERM => {
             " (not allowed to make these namespaces: run as root or with a user namespace)"

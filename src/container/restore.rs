@@ -22,7 +22,7 @@ use crate::criu::{Birth, Criu, Directory, LSM, Stdio, Worker};
 use crate::fs::atomic;
 use crate::plan::namespaces::Kind;
 use crate::plan::outside::Outside;
-use crate::rootfs::restored;
+use crate::rootfs::{restored, restored_check};
 use crate::sys::pidfd;
 use crate::{console, hooks, log, net, sealed};
 
@@ -224,7 +224,7 @@ impl<'a> Restoring<'a> {
         if plan.rootfs.readonly {
             restored::make_root_read_only(pid)?;
         }
-        restored::check(&plan.rootfs, pid)?;
+        restored_check::check(&plan.rootfs, pid)?;
         let cgroup = self
             .creating
             .cgroup

@@ -1,7 +1,7 @@
 //! The directories that CRIU works in: opened once, and looked at before CRIU opens files in them by name. Called by the rest of
 //! `criu` and by `container`.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -67,9 +67,12 @@ impl Directory {
         self.path.join(name)
     }
 
-    /// The same directory in the mount namespace of a worker, which could not mount anything in one of another.
+    /// The same directory in the mount namespace of a worker, which could not mount anything in one of another. By its own path:
+    /// an absolute link on the way (containerd's work directory is one) leads back into this process's namespace.
     pub(crate) fn seen_by(&self, worker: Pid) -> Result<Directory> {
-        let path = self.path.strip_prefix("/").unwrap_or(&self.path);
+        let own = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        let path = std::fs::read_link(&own).with_context(|| format!("read `{own}`"))?;
+        let path = path.strip_prefix("/").unwrap_or(&path);
         let there = Path::new("/proc").join(worker.to_string()).join("root");
         let seen = Directory {
             path: self.path.clone(),

@@ -32,6 +32,10 @@ pub(crate) fn enter_container(mut child: Child<'_>) -> ! {
 pub(crate) fn enter_staged(mut child: Child<'_>) -> ! {
     set_name(c"rundlet:[stage]");
     let prepared = await_placement(&child).and_then(|pid| {
+        let namespaces = &child.part()?.plan.namespaces;
+        if namespaces.joins(Kind::User) && namespaces.makes(Kind::Mount) {
+            rootfs::refuse_chroot()?;
+        }
         join_all(&mut child)?;
         let part = child.part()?;
         let new = part.plan.namespaces.new_flags().difference(part.late);

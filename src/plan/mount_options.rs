@@ -12,6 +12,7 @@ pub(crate) struct Parsed {
     pub(crate) bind: Option<bool>,
     pub(crate) remount: bool,
     pub(crate) copy_up: bool,
+    pub(crate) links: BindLinks,
     pub(crate) top: Change,
     pub(crate) tree: Change,
     pub(crate) propagation: Vec<Propagation>,
@@ -20,6 +21,31 @@ pub(crate) struct Parsed {
     pub(crate) superblock: Vec<String>,
     /// What only the file system understands: `key=value` or `key`.
     pub(crate) data: Vec<(String, Option<String>)>,
+}
+
+/// What a bind does where its source or its destination is a symbolic link (words of crun).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BindLinks {
+    pub(crate) source: SourceLink,
+    pub(crate) target: TargetLink,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SourceLink {
+    #[default]
+    Follow,
+    /// The link is what is mounted.
+    Itself,
+    /// A link of the same text is made, and nothing mounted.
+    Copy,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TargetLink {
+    #[default]
+    Follow,
+    /// The link is what is mounted on.
+    Itself,
 }
 
 /// `idmap` or `ridmap`, and what stands behind an equals sign.
@@ -112,8 +138,8 @@ pub(crate) fn root_propagation(word: &str) -> Result<Propagation> {
     }
 }
 
-/// Reads the options of a mount; `at` is where they stand in config.json (`mounts[3]`).
-pub(crate) fn parse<'a>(at: &str, options: impl Iterator<Item = &'a str>) -> Result<Parsed> {
+/// Reads the options of a mount.
+pub(crate) fn parse<'a>(options: impl Iterator<Item = &'a str>) -> Parsed {
     let mut out = Parsed::default();
     for word in options {
         match word {
@@ -126,13 +152,13 @@ pub(crate) fn parse<'a>(at: &str, options: impl Iterator<Item = &'a str>) -> Res
             "sync" | "async" | "dirsync" | "lazytime" | "nolazytime" | "mand" | "nomand" => {
                 out.superblock.push(word.to_owned());
             }
-            "copy-symlink" | "src-nofollow" | "dest-nofollow" => {
-                bail!("{at}.options: `{word}` is not supported (an extension of crun)");
-            }
+            "copy-symlink" => out.links.source = SourceLink::Copy,
+            "src-nofollow" => out.links.source = SourceLink::Itself,
+            "dest-nofollow" => out.links.target = TargetLink::Itself,
             _ => parse_other(&mut out, word),
         }
     }
-    Ok(out)
+    out
 }
 
 fn idmap(word: &str) -> Option<IdmapOption> {
@@ -173,7 +199,7 @@ mod tests {
     };
 
     fn of(options: &[&str]) -> Parsed {
-        parse("mounts[0]", options.iter().copied()).unwrap()
+        parse(options.iter().copied())
     }
 
     #[test]
@@ -309,15 +335,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_named() {
-        for word in ["copy-symlink", "src-nofollow", "dest-nofollow"] {
-            let error = parse("mounts[7]", [word].into_iter())
-                .unwrap_err()
-                .to_string();
-            assert!(
-                error.starts_with("mounts[7].options: ") && error.contains(word),
-                "{error}"
-            );
-        }
+    fn words_about_links() {
+        assert_eq!(of(&["bind"]).links, BindLinks::default());
+        let links = of(&["src-nofollow", "dest-nofollow"]).links;
+        let itself = (SourceLink::Itself, TargetLink::Itself);
+        assert_eq!((links.source, links.target), itself);
+        assert_eq!(of(&["copy-symlink"]).links.source, SourceLink::Copy);
     }
 }

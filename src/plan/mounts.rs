@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use oci_spec::runtime as oci;
 
 use super::id_mounts::{self, IdMapped, UserNamespace};
-use super::mount_options::{self, Parsed};
+use super::mount_options::{self, BindLinks, Parsed};
 
 /// `MOUNT_ATTR_*` bits to set and to clear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub(crate) struct MountOp {
     pub(crate) propagation: Vec<Propagation>,
     /// Only of a bind.
     pub(crate) idmap: Option<IdMapped>,
+    /// Only of a bind.
+    pub(crate) links: BindLinks,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,13 +166,18 @@ fn convert(index: usize, mount: &oci::Mount, context: &Facts<'_>) -> Result<Moun
         );
     }
     let words = mount.options().iter().flatten().map(String::as_str);
-    let parsed = mount_options::parse(&at, words)?;
+    let parsed = mount_options::parse(words);
     let fstype = mount.typ().as_deref().unwrap_or("");
     let kind = kind(&at, fstype, mount, &parsed, context)?;
     check_proc(&at, &destination, &kind)?;
     let idmap = id_mounts::plan(&at, mount, parsed.idmap.as_ref(), context.user)?;
     if idmap.is_some() && !matches!(kind, MountKind::Bind { .. }) {
         bail!("{at}.uidMappings: only a bind mount can be id-mapped");
+    }
+    if parsed.links != BindLinks::default() && !matches!(kind, MountKind::Bind { .. }) {
+        bail!(
+            "{at}.options: `copy-symlink`, `src-nofollow` and `dest-nofollow` are for bind mounts"
+        );
     }
     let (top, tree) = (parsed.top, parsed.tree);
     let top = if matches!(kind, MountKind::Bind { .. }) {
@@ -186,23 +193,19 @@ fn convert(index: usize, mount: &oci::Mount, context: &Facts<'_>) -> Result<Moun
         tree,
         propagation: parsed.propagation,
         idmap,
+        links: parsed.links,
     })
 }
 
 /// A bind mount that the runtime adds to those of the config; `options` in the words of config.json.
-pub(super) fn bind(
-    index: usize,
-    source: PathBuf,
-    destination: &str,
-    options: &[&str],
-) -> Result<MountOp> {
-    let parsed = mount_options::parse(destination, options.iter().copied())?;
+pub(super) fn bind(index: usize, source: PathBuf, destination: &str, options: &[&str]) -> MountOp {
+    let parsed = mount_options::parse(options.iter().copied());
     let kind = MountKind::Bind {
         source,
         recursive: false,
     };
     let (top, tree) = (bind_change(parsed.top), parsed.tree);
-    Ok(MountOp {
+    MountOp {
         index,
         destination: clean(Path::new(destination)),
         kind,
@@ -210,7 +213,8 @@ pub(super) fn bind(
         tree,
         propagation: parsed.propagation,
         idmap: None,
-    })
+        links: parsed.links,
+    }
 }
 
 /// `rw` alone, which engines write on every volume that is not `ro`, does not make a read-only source writable.

@@ -143,7 +143,7 @@ impl RootfsPlan {
         }
         let index = self.mounts.len();
         self.mounts
-            .push(mounts::bind(index, source, destination, options)?);
+            .push(mounts::bind(index, source, destination, options));
         Ok(())
     }
 }

@@ -17,16 +17,19 @@ mod idmap;
 mod joined_proc;
 mod mask;
 mod mount;
+pub(crate) mod mount_table;
 mod overlay;
 mod pivot;
 pub(crate) mod restored;
+pub(crate) mod restored_check;
 mod sources;
 #[cfg(test)]
 mod tests;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 
 use crate::plan::mounts::CgroupMounts;
@@ -77,8 +80,11 @@ pub(crate) fn prepare(
 ) -> Result<Root> {
     let _umask = ZeroUmask::new();
     let outer = match plan.namespaces.mount {
-        MountNamespace::New => pivot::outer_root().context("look for a chroot")?,
-        MountNamespace::Detached | MountNamespace::Foreign => None,
+        // The kernel makes no user namespace in a chroot, and for a joined one `refuse_chroot` was asked.
+        MountNamespace::New if !plan.namespaces.user => {
+            pivot::outer_root().context("look for a chroot")?
+        }
+        _ => None,
     };
     let mut root = Root {
         fd: open_root(plan, outer.as_ref().map(AsFd::as_fd))?,
@@ -103,6 +109,20 @@ pub(crate) fn prepare(
         };
     }
     Ok(root)
+}
+
+/// For a container that joins a user namespace, before it does: its root may not be able to come back to the bundle, as looking
+/// for a chroot asks for.
+pub(crate) fn refuse_chroot() -> Result<()> {
+    match pivot::outer_root() {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => bail!(
+            "linux.namespaces: the runtime was called in a chroot, where no user namespace can be joined"
+        ),
+        // An unprivileged runtime has no right to look, and nothing but its user's to lose.
+        Err(error) if error.downcast_ref() == Some(&Errno::EPERM) => Ok(()),
+        Err(error) => Err(error.context("look for a chroot")),
+    }
 }
 
 fn open_root(plan: &RootfsPlan, outer: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {

@@ -16,6 +16,7 @@ use super::{DIR_MODE, FILE_MODE, cgroup, copy_up, joined_proc, overlay};
 use crate::fs::inroot::{self, Links};
 use crate::fs::procfs;
 use crate::plan::host::in_initial_user_namespace;
+use crate::plan::mount_options::{SourceLink, TargetLink};
 use crate::plan::mounts::{
     CgroupMounts, Change, FsMount, MountKind, MountOp, Propagation, Special,
 };
@@ -66,7 +67,15 @@ pub(super) fn copy_source(op: &MountOp, source: &Path, recursive: bool) -> Resul
     } else {
         Depth::Top
     };
-    let tree = clone_tree(AT_FDCWD, source, depth).map_err(|errno| source_error(errno, depth))?;
+    let copied = match op.links.source {
+        SourceLink::Follow => clone_tree(AT_FDCWD, source, depth),
+        SourceLink::Itself | SourceLink::Copy => {
+            let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            nix::fcntl::open(source, flags, Mode::empty())
+                .and_then(|found| clone_tree(found.as_fd(), Path::new(""), depth))
+        }
+    };
+    let tree = copied.map_err(|errno| source_error(errno, depth))?;
     if op.destination == Path::new("/proc")
         && !procfs::is_proc_root(tree.as_fd()).context("look at the source")?
     {
@@ -87,7 +96,11 @@ fn source_error(errno: Errno, depth: Depth) -> Error {
 }
 
 fn bind(op: &MountOp, root: BorrowedFd<'_>, tree: &OwnedFd) -> Result<()> {
-    let is_dir = inroot::file_type(tree.as_fd()).context("look at the source")? == SFlag::S_IFDIR;
+    let kind = inroot::file_type(tree.as_fd()).context("look at the source")?;
+    if op.links.source == SourceLink::Copy && kind == SFlag::S_IFLNK {
+        return copy_link(op, root, tree.as_fd());
+    }
+    let is_dir = kind == SFlag::S_IFDIR;
     let target = target(op, root, is_dir)?;
     if !is_dir && inroot::file_type(target.as_fd()).context("look at the target")? == SFlag::S_IFDIR
     {
@@ -95,6 +108,22 @@ fn bind(op: &MountOp, root: BorrowedFd<'_>, tree: &OwnedFd) -> Result<()> {
         return Err(Errno::ENOTDIR).context("the target is a directory and the source is not");
     }
     attach(tree.as_fd(), target.as_fd()).context("attach")
+}
+
+/// `copy-symlink`: what is there already must be that link.
+fn copy_link(op: &MountOp, root: BorrowedFd<'_>, source: BorrowedFd<'_>) -> Result<()> {
+    let text = nix::fcntl::readlinkat(source, "").context("read the link")?;
+    let Some(link) = text.to_str() else {
+        bail!("the text of the link is not UTF-8");
+    };
+    let (dir, name) =
+        inroot::parent(root, &op.destination, DIR_MODE).map_err(|errno| target_error(op, errno))?;
+    inroot::symlink(dir.as_fd(), name, link).context("make the link")?;
+    let made = inroot::entry(dir.as_fd(), name).context("look at the target")?;
+    if nix::fcntl::readlinkat(&made, "").ok() != Some(text.clone()) {
+        bail!("the target exists and is not a link to `{link}`");
+    }
+    Ok(())
 }
 
 fn remount(op: &MountOp, plan: &RootfsPlan, root: BorrowedFd<'_>) -> Result<()> {
@@ -181,6 +210,15 @@ fn links(op: &MountOp) -> Links {
 /// they are attached, the kernel refuses (M7).
 pub(super) fn target(op: &MountOp, root: BorrowedFd<'_>, is_dir: bool) -> Result<OwnedFd> {
     let links = links(op);
+    if op.links.target == TargetLink::Itself && links == Links::Follow {
+        let (dir, name) = inroot::parent(root, &op.destination, DIR_MODE)
+            .map_err(|errno| target_error(op, errno))?;
+        match inroot::entry(dir.as_fd(), name) {
+            // Made below, as any other.
+            Err(Errno::ENOENT) => {}
+            found => return found.map_err(|errno| target_error(op, errno)),
+        }
+    }
     let found = if is_dir {
         inroot::mkdir_all(root, &op.destination, DIR_MODE, links)
     } else {

@@ -6,12 +6,14 @@ use std::process::Command;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::support::{Cx, Output, tests};
+use crate::joined_pid::join_user;
+use crate::support::{Bundle, Cx, Output, tests};
 
 tests! {
     both called_in_a_chroot_that_is_a_mount = "exec of runc 1.1.5 enters the host's root";
     host called_in_a_chroot_that_is_no_mount = "runc 1.1.5 cannot mount there";
     host called_in_a_chroot_with_shared_mounts = "runc 1.1.5 cannot pivot there";
+    host called_in_a_chroot_with_a_user_namespace;
     host called_in_a_chroot_without_pivot = "exec of runc 1.1.5 enters the host's root";
 }
 
@@ -113,5 +115,32 @@ fn called_in_a_chroot_without_pivot(cx: &Cx) {
     let jail = cx.dir.join("jail");
     bind(Path::new("/"), &jail);
     lives_in(cx, &jail, &["--no-pivot"]);
+    umount2(&jail, MntFlags::MNT_DETACH).unwrap();
+}
+
+/// The kernel makes none there. Joining one is refused, for exec would enter the host's root.
+fn called_in_a_chroot_with_a_user_namespace(cx: &Cx) {
+    let jail = cx.dir.join("jail");
+    bind(Path::new("/"), &jail);
+    let mut first = cx.named_bundle("first");
+    first.user_namespace();
+    let refused = |bundle: &Bundle, text: &str| {
+        bundle.write();
+        let args = ["run", "--bundle", bundle.path.to_str().unwrap(), &bundle.id];
+        let output = call(cx, &jail, &args).is(1);
+        if cx.is_rundlet() {
+            output.says(text);
+        }
+    };
+    refused(&first, "in a chroot");
+    if cx.is_rundlet() {
+        let first = cx.start(&first);
+        let mut second = cx.named_bundle("second");
+        join_user(&mut second, &first);
+        second.args(&["true"]);
+        cx.run(&second).ok();
+        refused(&second, "called in a chroot");
+        first.end();
+    }
     umount2(&jail, MntFlags::MNT_DETACH).unwrap();
 }

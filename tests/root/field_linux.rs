@@ -13,14 +13,14 @@ use crate::support::{Cx, tests};
 
 tests! {
     host devices_paths_and_sysctls;
-    host propagation_of_the_root;
+    host propagation_of_the_root = "runc 1.1.5 leaves it private";
     host namespaces_and_mappings;
     host the_path_of_the_cgroup;
     host clocks = "runc 1.1 has no time namespaces";
     host network_devices = "runc 1.1 does not know the field";
     host memory_policy = "runc 1.1 does not know the field";
     host personality_of_the_program = "runc 1.1.5 does not know it";
-    host filter;
+    host filter = "runc 1.1.5 takes no flags";
     host filter_by_default;
     host filter_with_an_agent;
     host resctrl = "runc 1.1.5 says it in other words";

@@ -7,7 +7,7 @@ use super::tty;
 use crate::support::{Cx, tests};
 
 tests! {
-    host attributes = "runc 1.1.5 is stricter with unknown keys of rlimits";
+    host attributes;
     host arguments;
     host capability_sets;
     host terminal;

@@ -10,7 +10,7 @@ use super::hooks::{log_dir, read};
 use crate::support::{Bundle, Cx, tests};
 
 tests! {
-    host names_root_and_mounts;
+    host names_root_and_mounts = "runc 1.1.5 does not know domainname";
     host mapped_mounts = "runc 1.1.5 has no id-mapped mounts";
     host state_and_other_platforms = "runc 1.1.5 shows its own version";
     host hooks_of_each_kind;

@@ -31,7 +31,7 @@ fn join(bundle: &mut Bundle, first: &Container<'_>) {
 }
 
 /// With the mappings that it has, which runc 1.1.5 asks for.
-fn join_user(bundle: &mut Bundle, first: &Container<'_>) {
+pub(crate) fn join_user(bundle: &mut Bundle, first: &Container<'_>) {
     bundle.user_namespace();
     bundle.without_namespace("user");
     let path = format!("/proc/{}/ns/user", first.pid());

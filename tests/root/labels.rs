@@ -73,7 +73,7 @@ fn apparmor_of_the_process_and_exec(cx: &Cx) {
     bundle.set("/process/noNewPrivileges", json!(false));
     bundle.set("/process/apparmorProfile", json!(profile.name));
     let enforced = format!("{} (enforce)", profile.name);
-    let script = "cat /proc/1/attr/apparmor/current; : >/tmp/forbidden || echo failed; : >/tmp/other && echo made";
+    let script = "cat /proc/1/attr/apparmor/current; (: >/tmp/forbidden) || echo failed; (: >/tmp/other) && echo made";
     let seen =
         format!("{enforced}\nsh: can't create /tmp/forbidden: Permission denied\nfailed\nmade");
     cx.looks(

@@ -43,6 +43,7 @@ mod events;
 mod exec;
 mod exec_process;
 mod fds;
+mod field_block_io;
 mod field_linux;
 mod field_process;
 mod field_resources;
@@ -60,6 +61,7 @@ mod lifecycle;
 mod limits;
 mod masks;
 mod memory_policy;
+mod mount_links;
 mod mount_points;
 mod mounts;
 mod namespace_root;
@@ -76,6 +78,7 @@ mod rootless_cgroups;
 mod scheduler;
 mod seccomp;
 mod seccomp_notify;
+mod session;
 mod signals;
 mod storms;
 mod sysctl;
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
     support::main(&[
         lifecycle::TESTS,
         signals::TESTS,
+        session::TESTS,
         freezer::TESTS,
         races::TESTS,
         killed::TESTS,
@@ -131,6 +135,7 @@ fn main() -> ExitCode {
         netdev::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
+        mount_links::TESTS,
         idmap::TESTS,
         inherited_mounts::TESTS,
         devices::TESTS,
@@ -149,6 +154,7 @@ fn main() -> ExitCode {
         field_setup::TESTS,
         field_linux::TESTS,
         field_resources::TESTS,
+        field_block_io::TESTS,
         update::TESTS,
         update_safety::TESTS,
         update_devices::TESTS,

@@ -9,6 +9,7 @@ use std::os::unix::fs::symlink;
 use serde_json::json;
 
 use crate::support::{Cx, tests};
+use crate::tty::create_on;
 
 tests! {
     host cve_2016_3697_a_number_is_no_name;
@@ -212,18 +213,7 @@ fn cve_2026_88264_a_console_that_is_a_link(cx: &Cx) {
     bundle.without_mount("/dev");
     symlink(&outside, bundle.rootfs().join("dev/console")).unwrap();
     bundle.set("/process/terminal", json!(true));
-    bundle.write();
-    let socket = cx.console_socket();
-    let path = bundle.path.to_str().unwrap();
-    let socket = socket.path.to_str().unwrap();
-    cx.call(&[
-        "create",
-        "--bundle",
-        path,
-        "--console-socket",
-        socket,
-        &bundle.id,
-    ]);
+    create_on(cx, &bundle, &cx.console_socket().path);
     assert!(!outside.exists());
     cx.call(&["delete", "--force", &bundle.id]).ok();
 }

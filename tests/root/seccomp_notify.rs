@@ -8,6 +8,7 @@ use crate::support::{Bundle, Cx, tests};
 
 tests! {
     host the_agent_decides;
+    host real_programs_get_the_agents_answers;
     host state_at_create;
     host state_at_exec;
     host state_without_metadata;
@@ -51,6 +52,62 @@ fn the_agent_decides(cx: &Cx) {
             .has("fine");
     }
     assert!(agent.saw(libc::SYS_mkdir));
+}
+
+/// mkdir(2) is carried out by the agent, in the container's root and in its own way; mount(2) succeeds without being
+/// carried out; connect(2) fails by an address that the agent does not like, and goes through otherwise.
+fn decide(call: &libc::seccomp_notif) -> Answer {
+    let memory = |address: u64, length: usize| {
+        let mut bytes = vec![0; length];
+        let file = std::fs::File::open(format!("/proc/{}/mem", call.pid)).unwrap();
+        let read = std::os::unix::fs::FileExt::read_at(&file, &mut bytes, address).unwrap();
+        bytes.truncate(read);
+        bytes
+    };
+    let args = call.data.args;
+    match i64::from(call.data.nr) {
+        number @ (libc::SYS_mkdir | libc::SYS_mkdirat) => {
+            let path = memory(args[usize::from(number == libc::SYS_mkdirat)], 64);
+            let path = path.split(|byte| *byte == 0).next().unwrap();
+            let path = std::str::from_utf8(path).unwrap();
+            let made = format!("/proc/{}/root{path}-by-the-agent", call.pid);
+            std::fs::create_dir(made).unwrap();
+            Answer::Value(0)
+        }
+        libc::SYS_mount => Answer::Value(0),
+        libc::SYS_connect => {
+            // Family, then the port in network order.
+            match memory(args[1], 4)[..] {
+                [2, 0, 0, 9] => Answer::Errno(libc::EHOSTUNREACH),
+                _ => Answer::Continue,
+            }
+        }
+        _ => Answer::Continue,
+    }
+}
+
+fn real_programs_get_the_agents_answers(cx: &Cx) {
+    let agent = Agent::deciding(cx, decide);
+    let mut bundle = cx.bundle();
+    let names = ["mkdir", "mkdirat", "mount", "connect"];
+    notify(&mut bundle, &agent, &names);
+    let container = cx.start(&bundle);
+    let script = "mkdir /tmp/x; ls -d /tmp/x*; mount -t tmpfs none /mnt && echo mounted; grep -c ' /mnt ' /proc/mounts; \
+                  nc -w 5 127.0.0.1 9 </dev/null; nc -w 5 127.0.0.1 10 </dev/null; echo $?";
+    let output = container.exec_sh(script).ok();
+    assert_eq!(
+        output.text(),
+        "/tmp/x-by-the-agent\nmounted\n0\n1",
+        "{output}"
+    );
+    let unreachable = "nc: can't connect to remote host (127.0.0.1): No route to host";
+    let refused = "nc: can't connect to remote host (127.0.0.1): Connection refused";
+    let lines: Vec<&str> = output.stderr.lines().collect();
+    assert_eq!(lines, [unreachable, refused], "{output}");
+    for number in [libc::SYS_mkdir, libc::SYS_mount, libc::SYS_connect] {
+        assert!(agent.saw(number), "{number}");
+    }
+    container.end();
 }
 
 fn state_at_create(cx: &Cx) {
@@ -147,7 +204,8 @@ fn whole_life(cx: &Cx, name: &str, names: &[&str], edit: impl FnOnce(&mut Bundle
     std::fs::remove_file(&agent.path).unwrap();
 }
 
-/// Those that a runtime makes right after loading. (All others with them: `all_calls_filtered`.)
+/// Those that a runtime makes right after loading. (All others with them: `all_calls_filtered`. And `write`, by which the
+/// runtime hears of the descriptor, is refused as with runc: `write_is_refused`.)
 fn filtered_calls_one_by_one(cx: &Cx) {
     for name in ["read", "close", "sendmsg", "execve"] {
         whole_life(cx, name, &[name], |_| ());

@@ -35,7 +35,7 @@ fn with_terminal(cx: &Cx, script: &str) -> Bundle {
 }
 
 /// `create` with this console socket.
-fn create_on(cx: &Cx, bundle: &Bundle, socket: &Path) -> Output {
+pub(crate) fn create_on(cx: &Cx, bundle: &Bundle, socket: &Path) -> Output {
     bundle.write();
     let (path, socket) = (bundle.path.to_str().unwrap(), socket.to_str().unwrap());
     cx.call(&[

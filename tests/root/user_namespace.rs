@@ -3,6 +3,7 @@
 use super::namespaces::join;
 use super::namespaces::ns_of;
 use super::namespaces::path_of;
+use crate::hooks::hook;
 use crate::support::{Bundle, Cx, tests};
 use serde_json::json;
 
@@ -15,6 +16,7 @@ tests! {
     host user_namespace_capabilities_are_its_own;
     host user_namespace_several_ranges;
     host user_namespace_mounts_and_devices;
+    host user_namespace_and_a_private_bundle;
     host user_namespace_groups;
 }
 
@@ -143,6 +145,27 @@ fn user_namespace_mounts_and_devices(cx: &Cx) {
         Bundle::user_namespace,
     )
     .prints("1:3\n1:5\n1:7\n1:8\n1:9\n5:0\n 00 00 00\nproc\n1\n1");
+}
+
+/// As Podman has it: the bundle is the caller's alone, and createContainer hooks still run in it.
+fn user_namespace_and_a_private_bundle(cx: &Cx) {
+    let mut bundle = cx.script("id -u");
+    bundle.user_namespace();
+    bundle.set("/root/path", json!(bundle.rootfs()));
+    bundle.path = cx.dir.join("private");
+    std::fs::create_dir(&bundle.path).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(&bundle.path, mode).unwrap();
+    let seen = cx.file("seen", "");
+    std::fs::set_permissions(&seen, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let script = format!("readlink /proc/self/cwd >{}", seen.display());
+    hook(&mut bundle, "createContainer", &script);
+    cx.run(&bundle).ok().prints("0");
+    let dir = std::fs::read_to_string(&seen).unwrap();
+    // runc runs them in the root directory.
+    if cx.is_rundlet() {
+        assert_eq!(dir.trim(), bundle.path.to_str().unwrap());
+    }
 }
 
 fn user_namespace_groups(cx: &Cx) {

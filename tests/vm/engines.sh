@@ -22,12 +22,13 @@ FILE
 # For a shell of busybox whose terminal is to get that size.
 wait_for_size='until [ "$(stty size)" = "33 77" ]; do sleep 0.1; done'
 
-# start_docker DRIVER: dockerd with that cgroup driver, and with the runtime for every container.
+# start_docker DRIVER [remap]: dockerd with that cgroup driver, and with the runtime for every container; with `remap` in user
+# namespaces of the subordinate ids of a user that dockerd makes.
 start_docker() {
     stop_docker
-    jq -n --arg driver "$1" --arg path "$runtime" '{
+    jq -n --arg driver "$1" --arg path "$runtime" --arg remap "${2:+default}" '{
         "exec-opts": ["native.cgroupdriver=\($driver)"], "runtimes": {"tested": {"path": $path}},
-        "default-runtime": "tested", "live-restore": true}' >/etc/docker/daemon.json
+        "default-runtime": "tested", "live-restore": true, "userns-remap": $remap}' >/etc/docker/daemon.json
     # A unit may be started five times in ten seconds; that limit is not what is tested here.
     systemctl reset-failed
     systemctl start containerd docker.socket docker

@@ -21,6 +21,7 @@ docker            1800 docker.sh
 docker-in-docker  600  docker-in-docker.sh
 podman            1800 podman.sh
 podman-rootless   900  podman-rootless.sh
+userns            900  userns.sh
 LIST
 }
 

@@ -19,6 +19,8 @@ pub(crate) enum Answer {
     /// The kernel carries it out.
     Continue,
     Errno(i32),
+    /// Nothing is carried out; the program is told that this came of it.
+    Value(i64),
     /// It takes the descriptor and closes it.
     Leave,
 }
@@ -30,8 +32,20 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Listens until the test ends.
+    /// Gives every call the same answer, until the test ends.
     pub(crate) fn start(cx: &Cx, answer: Answer) -> Agent {
+        Agent::listen(cx, matches!(answer, Answer::Leave), move |_| answer)
+    }
+
+    /// Looks at each call.
+    pub(crate) fn deciding(cx: &Cx, decide: fn(&libc::seccomp_notif) -> Answer) -> Agent {
+        Agent::listen(cx, false, decide)
+    }
+
+    fn listen<F>(cx: &Cx, leaves: bool, decide: F) -> Agent
+    where
+        F: Fn(&libc::seccomp_notif) -> Answer + Copy + Send + 'static,
+    {
         let agent = Agent {
             path: cx.dir.join("agent"),
             states: Arc::default(),
@@ -45,9 +59,9 @@ impl Agent {
                 assert_eq!(received.fds.len(), 1, "one descriptor");
                 let fd = received.fds.remove(0);
                 let state = serde_json::from_slice(&received.data).expect("a state in JSON");
-                if !matches!(answer, Answer::Leave) {
+                if !leaves {
                     let calls = calls.clone();
-                    std::thread::spawn(move || serve(&fd, answer, &calls));
+                    std::thread::spawn(move || serve(&fd, decide, &calls));
                 }
                 states.lock().unwrap().push(state);
             }
@@ -70,7 +84,7 @@ impl Agent {
 }
 
 /// Answers until all processes with the filter have ended.
-fn serve(fd: &OwnedFd, answer: Answer, calls: &Mutex<Vec<i64>>) {
+fn serve(fd: &OwnedFd, decide: impl Fn(&libc::seccomp_notif) -> Answer, calls: &Mutex<Vec<i64>>) {
     loop {
         let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
         poll(&mut polled, PollTimeout::NONE).unwrap();
@@ -83,16 +97,20 @@ fn serve(fd: &OwnedFd, answer: Answer, calls: &Mutex<Vec<i64>>) {
             continue;
         };
         calls.lock().unwrap().push(i64::from(call.data.nr));
+        let answer = decide(&call);
         let response = libc::seccomp_notif_resp {
             id: call.id,
-            val: 0,
+            val: match answer {
+                Answer::Value(value) => value,
+                _ => 0,
+            },
             error: match answer {
                 Answer::Errno(errno) => -errno,
-                Answer::Continue | Answer::Leave => 0,
+                _ => 0,
             },
             flags: match answer {
                 Answer::Continue => 1, // SECCOMP_USER_NOTIF_FLAG_CONTINUE
-                Answer::Errno(_) | Answer::Leave => 0,
+                _ => 0,
             },
         };
         let _ = send(fd.as_fd(), response);

@@ -180,7 +180,7 @@ pub(crate) fn settle() -> Result<(), String> {
             .iter()
             .any(|(test, on)| *test == row.test && *on == row.on)
     };
-    let same_place = |a: &Row, b: &Row| (&a.field, &a.on, &a.test) == (&b.field, &b.on, &b.test);
+    let same_place = |a: &Row, b: &Row| (&a.field, &a.test) == (&b.field, &b.test);
     let old: BTreeSet<Row> = FILE.lines().filter_map(Row::parse).collect();
     // A row of the file is out of date when its test has passed and has not shown it. That something can not be seen on
     // this machine says nothing about a row that was seen on another.
@@ -203,7 +203,8 @@ pub(crate) fn settle() -> Result<(), String> {
         rows.extend(&fresh);
         let replaced = |row: &Row| {
             let mut others = rows.iter().filter(|other| same_place(row, other));
-            !row.is_seen() && others.any(|other| other.is_seen())
+            let by = |other: &Row| other.is_seen() && (other.on == row.on || other.on == "any");
+            !row.is_seen() && others.any(|other| by(other))
         };
         let mut text = HEAD.to_owned();
         for row in rows.iter().filter(|row| !replaced(row)) {
