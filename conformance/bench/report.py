@@ -16,6 +16,8 @@ def medians(times):
 
 
 def number(value):
+    if isinstance(value, int):
+        return str(value)
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
@@ -32,7 +34,7 @@ def show(names, times, counts):
 
 def machine():
     system = next((line.split("=")[1].strip().strip('"') for line in open("/etc/os-release") if line.startswith("PRETTY_NAME")), "?")
-    return f"{os.cpu_count()} CPUs, {system}, Linux {platform.release()}, cgroup v2 alone"
+    return f"{os.cpu_count()} CPUs, {system}, Linux {'.'.join(platform.release().split('.')[:2])}, cgroup v2 alone"
 
 
 def versions(runtimes):
@@ -53,8 +55,8 @@ def write(names, times, counts, runtimes, args):
     text = open(README).read()
     before, rest = text.split(BEGIN)
     rest = rest.split(END)[1]
-    note = (f"\nMedians of {args.n} rounds in turn, {time.strftime('%Y-%m-%d')}, {machine()}; read them as ratios. *floor* is a program that "
-            "asks the kernel\nfor the same container and does nothing else ([conformance/bench/floor.c](conformance/bench/floor.c)).\n\n"
+    note = (f"\nMedians of {args.n} rounds in turn, {time.strftime('%Y-%m-%d')}, {machine()};\nread them as ratios. *floor* is a program that "
+            "asks the kernel for the same container and does nothing else\n([conformance/bench/floor.c](conformance/bench/floor.c)).\n\n"
             "![milliseconds of each verb](conformance/bench/plot.svg)\n\n")
     open(README, "w").write(before + BEGIN + note + "\n".join(rows) + "\n\n" + END + rest)
     with open(os.path.join(HERE, "plot.svg"), "w") as f:

@@ -1,5 +1,6 @@
 //! `list`: all containers of a state root.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
 use anyhow::Result;
@@ -17,13 +18,15 @@ use crate::log;
 pub(crate) fn list(context: &Context) -> Result<Vec<StateOutput>> {
     let store = Store::new(context);
     let mut states = Vec::new();
+    // Most belong to one user: /etc/passwd is read once for each.
+    let mut owners = BTreeMap::new();
     for id in store.ids()? {
         match store.slot(&id).and_then(Container::load) {
             Ok(container) => {
                 let uid =
                     nix::sys::stat::fstat(container.slot.dir.as_fd()).map_or(0, |stat| stat.st_uid);
                 states.push(StateOutput {
-                    owner: owner(uid),
+                    owner: owners.entry(uid).or_insert_with(|| owner(uid)).clone(),
                     ..describe(&container)
                 });
             }
