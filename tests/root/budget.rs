@@ -14,6 +14,9 @@ tests! {
 
 const BUDGET: &str = include_str!("../budget.txt");
 
+/// The kernel maps 64 KiB of the binary around a fault: where the linker has put a function decides on a window or two.
+const WINDOWS_KIB: u64 = 128;
+
 /// The smallest of so many runs: a signal that comes at another moment costs a call or two.
 const RUNS: usize = 5;
 
@@ -45,7 +48,12 @@ fn nothing_costs_more_than_its_budget(cx: &Cx) {
     for (what, value) in measured {
         let budget = budget(&what).unwrap_or_else(|| panic!("tests/budget.txt has no `{what}`"));
         println!("{what}: {value} of {budget}");
-        if value * 100 > budget * 103 {
+        let slack = if what.ends_with("KiB") {
+            WINDOWS_KIB
+        } else {
+            0
+        };
+        if value > budget + (budget * 3 / 100).max(slack) {
             writeln!(over, "{what}: {value}, the budget is {budget}").unwrap();
         }
     }
