@@ -11,6 +11,7 @@ Three processes:
   worker (argv given)        the test; finds the scratch folder in RUNDLET_SCRATCH, the cgroup in RUNDLET_CGROUP
 """
 
+import ctypes
 import fcntl
 import os
 import select
@@ -161,6 +162,14 @@ def _cgroup_view(view):
         sys.exit(f"sandbox: unknown cgroup view {view}")
 
 
+def _default_c_library_signals():
+    """make(1) lets its children ignore 32 and 33, which glibc keeps for itself: sigaction(3) refuses them, the kernel does not."""
+    rt_sigaction = {"x86_64": 13, "aarch64": 134}[os.uname().machine]
+    for number in (32, 33):
+        if ctypes.CDLL(None, use_errno=True).syscall(rt_sigaction, number, bytes(32), None, 8) != 0:
+            raise OSError(ctypes.get_errno(), f"rt_sigaction of signal {number}")
+
+
 def _init(folder, lifeline, worker):
     if os.getpid() != 1:
         sys.exit("sandbox: not process 1 of a pid namespace")
@@ -172,6 +181,7 @@ def _init(folder, lifeline, worker):
     # A shell's background job ignores some signals, and children would inherit that down to the container.
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(number, signal.SIG_DFL)
+    _default_c_library_signals()
     # Descriptors that the caller gave (a terminal) go on to the worker; the lifeline does not.
     os.set_inheritable(lifeline, False)
     child = subprocess.Popen(worker, env=env, start_new_session=True, close_fds=False)
