@@ -197,13 +197,13 @@ while True: out.write(s.recv(100))" &
     local server=$!
     trap "kill $server" EXIT
     eventually test -S "$path/log"
-    # CRIU finds the other end in the network namespace that it dumps.
-    bundle one ".mounts += [{destination: \"/sockets\", source: \"$path\", type: \"bind\", options: [\"bind\"]}]
+    # CRIU finds the other end in the network namespace that it dumps, and again by the name that it was bound to.
+    bundle one ".mounts += [{destination: \"$path\", source: \"$path\", type: \"bind\", options: [\"bind\"]}]
         | .linux.namespaces |= map(select(.type != \"network\"))" \
-        python3 -c 'import socket, time
-s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.connect("/sockets/log")
+        python3 -c "import socket, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.connect('$path/log')
 i = 0
-while True: i += 1; s.send(b"%d\n" % i); time.sleep(0.2)'
+while True: i += 1; s.send(b'%d\n' % i); time.sleep(0.2)"
     start one
     eventually grep -q '^3$' heard
     has "$(fails dump one)" criu
@@ -306,7 +306,8 @@ t_pages_when_they_are_used() {
     exec 8<>ready
     (exec 3>ready; rt checkpoint --lazy-pages --page-server 127.0.0.1:2728 --status-fd 3 --image-path images --work-path work one >lazy-dump 2>&1) &
     local dumping=$! serving
-    read -r -N 1 -u 8
+    # A null byte, which read(1) would leave out.
+    head -c 1 <&8 >/dev/null
     mkdir -p restored
     criu lazy-pages --page-server --address 127.0.0.1 --port 2728 -D images -W restored -o lazy.log -v4 &
     serving=$!

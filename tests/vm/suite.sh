@@ -55,7 +55,11 @@ selected() { # PART: is it wanted? Its WORD comes out.
 
 # Prints the path of the one executable that cargo names.
 built() {
-    "$cargo" test --no-run "$@" 2>&1 | tee /dev/stderr | sed -n 's/^ *Executable .*(\(.*\))$/\1/p' | tail -1
+    local said=$files.cargo status=0
+    "$cargo" test --no-run "$@" >"$said" 2>&1 || status=$?
+    cat "$said" >&2
+    sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$said" | tail -1
+    return $status
 }
 
 collect_files() {
