@@ -174,8 +174,8 @@ t_docker_redis() {
 }
 
 t_containerd_redis() {
-    ctr images import --no-unpack <(docker save saved) >/dev/null
-    ctr images unpack docker.io/library/saved:latest >/dev/null
+    docker save -o saved.tar saved
+    ctr images import saved.tar >/dev/null
     ctr run -d --runc-binary "$runtime" docker.io/library/saved:latest one "${serving[@]}"
     eventually ctr tasks exec --exec-id a$RANDOM one redis-cli ping
     seq 500 | sed 's/.*/set key:& value-&/' >commands
