@@ -50,7 +50,7 @@ def write(path, content, mode=0o644):
 
 
 def crates_in_binary(metadata):
-    """The packages that are linked into the program: normal dependencies, and not those that run in the compiler."""
+    """Others' packages that are linked into the program: normal dependencies, and not those that run in the compiler."""
     packages = {package["id"]: package for package in metadata["packages"]}
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
     root = metadata["resolve"]["root"]
@@ -62,7 +62,8 @@ def crates_in_binary(metadata):
             if normal and not in_compiler and dependency["pkg"] not in found:
                 found.add(dependency["pkg"])
                 todo.append(dependency["pkg"])
-    return packages[root], sorted((packages[i] for i in found), key=lambda p: (p["name"], p["version"]))
+    others = (packages[i] for i in found if packages[i]["source"])
+    return packages[root], sorted(others, key=lambda p: (p["name"], p["version"]))
 
 
 def third_parties(crates):
