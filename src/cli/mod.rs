@@ -225,7 +225,7 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
     match dispatch(args) {
         Ok(Ok(code)) => exit(code),
         Ok(Err(Failure { error, code })) => {
-            log::fatal(&crate::error::chain(&error));
+            log::fatal(&crate::error::report(&error));
             exit(code)
         }
         Err(misuse) => {
@@ -233,7 +233,7 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
             if let Usage::Of(verb) = misuse.usage {
                 drop(std::io::stderr().write_all(help::usage(verb).as_bytes()));
             }
-            log::fatal(&misuse.message);
+            log::fatal_text(&misuse.message);
             1
         }
     }

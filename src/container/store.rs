@@ -53,7 +53,7 @@ fn user_hint() -> &'static str {
     if nix::unistd::geteuid().is_root() {
         ""
     } else {
-        " (without --root a user needs $XDG_RUNTIME_DIR)"
+        " (hint: without --root a user needs $XDG_RUNTIME_DIR)"
     }
 }
 
@@ -197,7 +197,7 @@ impl Slot {
                 Err((_, errno)) => {
                     let hint = match errno {
                         Errno::EAGAIN => {
-                            " (another runtime is changing the container and does not come to an end)"
+                            " (hint: another runtime is changing the container and does not come to an end)"
                         }
                         _ => "",
                     };

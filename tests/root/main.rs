@@ -38,6 +38,8 @@ mod command_line;
 mod conversions;
 mod delegation;
 mod devices;
+mod error_catalogue;
+mod error_mistakes;
 mod errors;
 mod events;
 mod exec;
@@ -164,6 +166,7 @@ fn main() -> ExitCode {
         v2_groups::TESTS,
         delegation::TESTS,
         fds::TESTS,
+        error_catalogue::TESTS,
         errors::TESTS,
         systemd::TESTS,
         systemd_delegation::TESTS,

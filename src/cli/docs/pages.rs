@@ -47,8 +47,8 @@ foreground, the exit code of the container's process, or 128 plus the number of 
     (
         "ERRORS",
         "An error is one line: what was done, with which field of config.json, the kernel's reason, and where it is known what to do. With
---log it is appended to that file as well, as text or, with --log-format json, as an object with the keys level, msg and time. A
-command that fails leaves nothing behind.",
+--log it is appended to that file as well, as text or, with --log-format json, as an object with the keys level, msg and time, and
+of an error those of step, field (the JSON path into config.json), errno and hint that there are. A command that fails leaves nothing behind.",
     ),
     (
         "FILES",
