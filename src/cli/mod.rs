@@ -4,6 +4,7 @@
 //! Exit codes: 0; 1 for every failure and for wrong usage; 255 when `exec` fails before or beside
 //! its process; otherwise what `run` and `exec` return, the code of the container's process.
 
+mod check;
 mod checkpoint;
 mod create;
 mod delete;
@@ -77,7 +78,7 @@ macro_rules! verb {
 const ANY: usize = usize::MAX;
 
 /// In the order of the help text.
-static VERBS: [Verb; 18] = [
+static VERBS: [Verb; 19] = [
     verb!(
         "create",
         create::run(CreateArgs),
@@ -168,6 +169,13 @@ static VERBS: [Verb; 18] = [
         Words::Exactly(0),
         "",
         "write a config.json to start from"
+    ),
+    verb!(
+        "check",
+        check::run(CheckArgs),
+        Words::Exactly(1),
+        "<bundle>",
+        "look for mistakes in a bundle, and for what this host lacks"
     ),
     verb!(
         "features",

@@ -1,6 +1,7 @@
 //! The runtime's side of every verb, one file each. A verb takes the state it needs as a type, so that the error for a wrong
 //! state is made here, once. Called by `cli`.
 
+pub(crate) mod check;
 pub(crate) mod checkpoint;
 pub(crate) mod create;
 pub(crate) mod creating;

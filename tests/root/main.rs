@@ -32,6 +32,7 @@ mod capabilities;
 mod cgroup_edges;
 mod cgroups;
 mod chaos;
+mod check;
 mod checkpoint;
 mod chrooted;
 mod command_line;
@@ -116,6 +117,7 @@ fn main() -> ExitCode {
         events::TESTS,
         against_runc::TESTS,
         chrooted::TESTS,
+        check::TESTS,
         checkpoint::TESTS,
         restored::TESTS,
         command_line::TESTS,

@@ -202,6 +202,24 @@ a delete that failed can be repeated.",
         ],
     },
     Page {
+        verb: "check",
+        description: "Nothing is made and nothing runs. What create would refuse is found by its own code, but all of it and not only the first mistake;
+then fields that runtime-spec 1.3 does not have (with the one that is probably meant), limits that this host's cgroups cannot carry out or
+that only cgroup v1 knows, missing files, programs, hooks, namespaces, devices and rights, masked paths that do not exist, and system
+calls that nobody knows. A finding is an error (a container cannot be made), a warning (it is probably not what was meant) or a note.
+
+With --json there is one object with the keys bundle, creatable and findings; a finding has level, message and, where they are known, field
+(the JSON path) and hint.",
+        exit_status: "0; 1 when there is an error, with --strict also when there is a warning.",
+        examples: &[
+            ("rundlet check /srv/web", "Look at a bundle before it is used:"),
+            (
+                "rundlet check --strict --json . | jq -r '.findings[].message'",
+                "In a pipeline that builds bundles, fail on misspelt fields:",
+            ),
+        ],
+    },
+    Page {
         verb: "features",
         description: "",
         exit_status: "",
