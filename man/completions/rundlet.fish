@@ -57,9 +57,11 @@ complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l pidfd-socket 
 complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l pid-file -d 'file to write the process id to' -r -F
 complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l preserve-fds -d 'pass N more descriptors to the container (standard streams + $LISTEN_FDS + N in all)' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l overlay-upper -d 'write to a layer above the root file system that stays in DIR' -r -F
+complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l format -d 'form of what --dry-run prints: text or json' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l no-pivot -d 'do not use pivot_root (for a root file system on top of a ramdisk)'
 complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l no-new-keyring -d 'keep the caller\'s session keyring instead of a new one'
 complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l overlay -d 'write to a layer above the root file system that goes away with the container'
+complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l dry-run -d 'make nothing, but print what would be done, in its order'
 complete -c rundlet -n "__fish_rundlet_using_subcommand run" -s b -l bundle -d 'directory of the bundle (default: the current directory)' -r -F
 complete -c rundlet -n "__fish_rundlet_using_subcommand run" -s f -l config -d 'name of the configuration file, below the bundle unless absolute (default: config.json)' -r -F
 complete -c rundlet -n "__fish_rundlet_using_subcommand run" -l console-socket -d 'path of the AF_UNIX socket that receives the master end of the console\'s terminal' -r -F

@@ -81,7 +81,7 @@ const ANY: usize = usize::MAX;
 static VERBS: [Verb; 19] = [
     verb!(
         "create",
-        create::run(CreateArgs),
+        create::run(OnlyCreateArgs),
         Words::Exactly(1),
         "<container-id>",
         "create a container"

@@ -113,6 +113,10 @@ impl<'a> Launch<'a> {
         })
     }
 
+    pub(super) fn filter(&self) -> Option<&seccomp::Program> {
+        self.filter.as_ref()
+    }
+
     /// Makes the container up to the point where its init is ready.
     pub(super) fn start(mut self, gate: Gate, console: Console) -> Result<Ready> {
         placement::keep_children_for_wait()?;

@@ -8,6 +8,7 @@ pub(crate) mod creating;
 pub(crate) mod delete;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod explain;
 pub(crate) mod foreground;
 pub(crate) mod id_maps;
 mod image_check;

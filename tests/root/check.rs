@@ -213,21 +213,19 @@ fn fields_of_v1_are_named(cx: &Cx) {
         "/linux/resources/memory",
         json!({"swappiness": 10, "kernel": 1_000_000}),
     );
-    let found = findings(cx, &bundle, &[], 0);
-    for field in [
-        "linux.resources.memory.swappiness",
-        "linux.resources.memory.kernel",
-    ] {
-        let finding = found
-            .iter()
-            .find(|finding| finding["field"] == field)
-            .unwrap_or_else(|| panic!("{field}: {found:?}"));
-        assert_eq!(finding["level"], "warning");
-        assert!(
-            finding["message"]
-                .as_str()
-                .unwrap()
-                .ends_with("cgroup v2 has nothing for it")
-        );
-    }
+    let found = places(&findings(cx, &bundle, &[], 1));
+    assert!(
+        found.contains(&error("linux.resources.memory.swappiness")),
+        "{found:?}"
+    );
+    assert!(
+        found.contains(&(
+            "warning".to_owned(),
+            "linux.resources.memory.kernel".to_owned()
+        )),
+        "{found:?}"
+    );
+    cx.try_create(&bundle)
+        .is(1)
+        .says("linux.resources.memory.swappiness: not available on cgroup v2");
 }

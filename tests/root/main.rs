@@ -39,6 +39,7 @@ mod command_line;
 mod conversions;
 mod delegation;
 mod devices;
+mod dry_run;
 mod error_catalogue;
 mod error_mistakes;
 mod errors;
@@ -168,6 +169,7 @@ fn main() -> ExitCode {
         v2_groups::TESTS,
         delegation::TESTS,
         fds::TESTS,
+        dry_run::TESTS,
         error_catalogue::TESTS,
         errors::TESTS,
         systemd::TESTS,

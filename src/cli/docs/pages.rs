@@ -74,12 +74,19 @@ pub(super) const PAGES: &[Page] = &[
         description: "With process.terminal the master end of a new terminal is sent to --console-socket. On return the file of --pid-file has the
 process id, without a newline.
 
-Engines of several containers on one root file system can use --overlay: the root of the bundle stays as it is.",
+Engines of several containers on one root file system can use --overlay: the root of the bundle stays as it is.
+
+With --dry-run nothing is made; what would be done is printed in its order, one line or JSON object (step, action, detail) each: the cgroup
+and its limits, namespaces, mounts with their flags, devices, masks, capabilities, the seccomp filter, hooks.",
         exit_status: "",
         examples: &[
             (
                 "rundlet create --bundle /srv/web web\nrundlet start web",
                 "Make a container from /srv/web/config.json, then let its process go on:",
+            ),
+            (
+                "rundlet create --dry-run --bundle /srv/web web",
+                "See what would be done:",
             ),
             (
                 "rundlet create --bundle /srv/web --overlay-upper /srv/web-1 web-1",

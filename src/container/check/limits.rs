@@ -12,22 +12,12 @@ use crate::cgroup::{Cgroup, Denied, Driver};
 use crate::plan::Plan;
 use crate::plan::resources::{BlockIo, Resources};
 
-/// Fields that cgroup v2 has nothing for: rundlet refuses those that would protect, and carries out none.
-const OF_V1: [(&str, &str); 10] = [
-    ("/memory/swappiness", "memory.swappiness"),
-    ("/memory/disableOOMKiller", "memory.disableOOMKiller"),
-    ("/memory/kernelTCP", "memory.kernelTCP"),
+/// Deprecated fields that no kernel has anything for; the specification says to ignore them.
+const OF_NONE: [(&str, &str); 3] = [
     ("/memory/kernel", "memory.kernel"),
-    ("/cpu/realtimeRuntime", "cpu.realtimeRuntime"),
-    ("/cpu/realtimePeriod", "cpu.realtimePeriod"),
-    ("/blockIO/leafWeight", "blockIO.leafWeight"),
-    ("/network/classID", "network.classID"),
-    ("/network/priorities", "network.priorities"),
+    ("/memory/kernelTCP", "memory.kernelTCP"),
     ("/memory/useHierarchy", "memory.useHierarchy"),
 ];
-
-/// Deprecated or without effect on v1 as well.
-const OF_NONE: [&str; 2] = ["/memory/kernel", "/memory/useHierarchy"];
 
 pub(super) fn look(plan: &Plan, document: &Value, context: &Context, findings: &mut Vec<Finding>) {
     let resources = &plan.resources;
@@ -53,7 +43,9 @@ pub(super) fn look(plan: &Plan, document: &Value, context: &Context, findings: &
         Driver::Cgroupfs
     };
     let path = plan.cgroups_path.as_deref();
-    if let Err(error) = Cgroup::plan(&layout, driver, path, &plan.state.id, Denied::Fail) {
+    let planned = Cgroup::plan(&layout, driver, path, &plan.state.id, Denied::Fail)
+        .and_then(|cgroup| cgroup.preview(resources));
+    if let Err(error) = planned {
         let told = crate::error::report(&error);
         findings.push(Finding {
             level: Level::Error,
@@ -63,29 +55,15 @@ pub(super) fn look(plan: &Plan, document: &Value, context: &Context, findings: &
         });
     }
     let unified = matches!(layout, Layout::Unified { .. });
-    for (pointer, name) in OF_V1 {
-        let set = given
-            .pointer(pointer)
-            .is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false)));
-        if set && (unified || OF_NONE.contains(&pointer)) {
-            let words = if unified {
-                "cgroup v2 has nothing for it"
-            } else {
-                "the kernel has nothing for it any more"
-            };
+    for (pointer, name) in OF_NONE {
+        if given.pointer(pointer).is_some_and(|value| !value.is_null()) {
+            let field = format!("linux.resources.{name}");
             findings.push(Finding::new(
                 Level::Warning,
-                format!("linux.resources.{name}"),
-                words,
+                field,
+                "no supported kernel has it: it is ignored",
             ));
         }
-    }
-    if !resources.unified.is_empty() && !unified {
-        findings.push(Finding::new(
-            Level::Error,
-            "linux.resources.unified",
-            "this host has cgroup v1 hierarchies, unified is for cgroup v2 alone",
-        ));
     }
     let offered = offered(&layout);
     for (controller, field) in needed(resources, unified) {
