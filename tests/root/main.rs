@@ -59,6 +59,7 @@ mod killed;
 mod labels;
 mod lifecycle;
 mod limits;
+mod logs;
 mod masks;
 mod memory_policy;
 mod mount_links;
@@ -73,6 +74,7 @@ mod process;
 mod published_holes;
 mod races;
 mod restored;
+mod rlimits;
 mod rootless;
 mod rootless_cgroups;
 mod scheduler;
@@ -149,6 +151,7 @@ fn main() -> ExitCode {
         cgroups::TESTS,
         cgroup_edges::TESTS,
         limits::TESTS,
+        rlimits::TESTS,
         fields::TESTS,
         field_process::TESTS,
         field_setup::TESTS,
@@ -165,6 +168,7 @@ fn main() -> ExitCode {
         delegation::TESTS,
         fds::TESTS,
         errors::TESTS,
+        logs::TESTS,
         systemd::TESTS,
         systemd_delegation::TESTS,
         systemd_units::TESTS,
