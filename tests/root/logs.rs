@@ -47,8 +47,8 @@ fn logged(cx: &Cx, flags: &[&str], args: &[&str]) -> (Output, Vec<Value>) {
 /// The message of the last line with the level `error`, as containerd takes it.
 #[track_caller]
 fn last_error(lines: &[Value]) -> &str {
-    let errors = lines.iter().filter(|line| line["level"] == "error");
-    errors.last().expect("an error in the log")["msg"]
+    let mut errors = lines.iter().filter(|line| line["level"] == "error");
+    errors.next_back().expect("an error in the log")["msg"]
         .as_str()
         .unwrap()
 }
