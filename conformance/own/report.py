@@ -87,17 +87,18 @@ def explained(table, kept):
         version = result["runtime"].split(" ", 1)[1]
         for label in result["differs"]:
             differs.setdefault(label.split(" ")[0], set()).add(version)
-    rows = {kind: [] for kind in table.kinds}
+    rows = {kind: {} for kind in table.kinds}
     for test, reason in table.reasons.items():
         _, entry = table.entry(test)
         if entry:
-            seen = sorted(differs.get(test, ()), key=run.numbers)
-            rows[entry["kind"]].append((table.reason(test, entry), test, seen))
+            seen = ", ".join(sorted(differs.get(test, ()), key=run.numbers))
+            rows[entry["kind"]].setdefault((table.reason(test, entry), seen), []).append(test)
     for kind, meaning in table.kinds.items():
-        yield f"\n### {kind}: {len(rows[kind])}\n\n{meaning}\n"
-        yield "| test | why | does not hold on |\n|---|---|---|"
-        for reason, test, seen in rows[kind]:
-            yield f"| {test} | {reason.replace('|', chr(92) + '|')} | {', '.join(seen) or 'now and then, or only where it can run'} |"
+        yield f"\n### {kind}: {sum(len(tests) for tests in rows[kind].values())}\n\n{meaning}\n"
+        yield "| why | does not hold on | tests |\n|---|---|---|"
+        for (reason, seen), tests in rows[kind].items():
+            reason = reason.replace("|", "\\|")
+            yield f"| {reason} | {seen or 'now and then, or not on these machines'} | {'<br>'.join(tests)} |"
 
 
 def skipped(kept):
