@@ -63,6 +63,7 @@ mod killed;
 mod labels;
 mod lifecycle;
 mod limits;
+mod logs;
 mod masks;
 mod memory_policy;
 mod mount_links;
@@ -77,6 +78,7 @@ mod process;
 mod published_holes;
 mod races;
 mod restored;
+mod rlimits;
 mod rootless;
 mod rootless_cgroups;
 mod scheduler;
@@ -154,6 +156,7 @@ fn main() -> ExitCode {
         cgroups::TESTS,
         cgroup_edges::TESTS,
         limits::TESTS,
+        rlimits::TESTS,
         fields::TESTS,
         field_process::TESTS,
         field_setup::TESTS,
@@ -172,6 +175,7 @@ fn main() -> ExitCode {
         dry_run::TESTS,
         error_catalogue::TESTS,
         errors::TESTS,
+        logs::TESTS,
         systemd::TESTS,
         systemd_delegation::TESTS,
         systemd_units::TESTS,
