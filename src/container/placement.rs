@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::errno::Errno;
@@ -14,7 +15,7 @@ use nix::unistd::Pid;
 
 use super::Live;
 use crate::error::StepFailed;
-use crate::fs::procfs;
+use crate::fs::{culprit, procfs};
 use crate::init::PidNamespace;
 use crate::plan::Plan;
 use crate::plan::host::Host;
@@ -196,8 +197,42 @@ pub(super) fn failure(failure: &StepFailed) -> anyhow::Error {
     anyhow::Error::new(failure.clone()).context(step)
 }
 
+/// How long a process that was killed, or has nothing left to do, may take to be gone.
+pub(super) const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// Reaps a process that was killed. One that does not die is left to its reaper, with a word about it.
+pub(super) fn reap(pid: Pid, pidfd: BorrowedFd<'_>) {
+    if sys::pidfd::await_end(pidfd, END_LIMIT) == Ok(false) {
+        log::warn(format_args!(
+            "killed, but not gone within {} s: {}",
+            END_LIMIT.as_secs(),
+            culprit::process_in_cgroup(pid.as_raw())
+        ));
+        return;
+    }
+    let _ = waitpid(pid, None);
+}
+
+/// The stage has said its last word.
+pub(super) fn await_stage(stage: Pid, pidfd: BorrowedFd<'_>) -> Result<()> {
+    let ended = sys::pidfd::await_end(pidfd, END_LIMIT).context("wait for the stage process")?;
+    ensure!(
+        ended,
+        "the stage process is not gone within {} s: {}",
+        END_LIMIT.as_secs(),
+        culprit::process_in_cgroup(stage.as_raw())
+    );
+    waitpid(stage, None).context("wait for the stage process")?;
+    Ok(())
+}
+
 /// Reaps a process that died unasked and says how.
-pub(super) fn describe_death(pid: Pid) -> String {
+pub(super) fn describe_death(pid: Pid, pidfd: BorrowedFd<'_>) -> String {
+    // Its end of the socket may be closed a moment before.
+    if sys::pidfd::await_end(pidfd, END_LIMIT) == Ok(false) {
+        let who = culprit::process_in_cgroup(pid.as_raw());
+        return format!("it closed its socket and is still there: {who}");
+    }
     match waitpid(pid, None) {
         Ok(WaitStatus::Exited(_, code)) => format!("it exited with code {code}"),
         Ok(WaitStatus::Signaled(_, signal, _)) => format!("it was killed by {signal}"),

@@ -26,6 +26,7 @@ mod support;
 mod runtime_spec;
 
 mod against_runc;
+mod attackers;
 mod beside_runc;
 mod budget;
 mod capabilities;
@@ -54,6 +55,8 @@ mod field_resources;
 mod field_setup;
 mod fields;
 mod freezer;
+mod hardening;
+mod holes_of_old;
 mod hook_failures;
 mod hooks;
 mod idmap;
@@ -101,6 +104,7 @@ mod user_namespace;
 mod v2_groups;
 mod v2_io;
 mod v2_limits;
+mod waits;
 
 use std::process::ExitCode;
 
@@ -115,6 +119,10 @@ fn main() -> ExitCode {
         budget::TESTS,
         storms::TESTS,
         published_holes::TESTS,
+        attackers::TESTS,
+        hardening::TESTS,
+        holes_of_old::TESTS,
+        waits::TESTS,
         chaos::TESTS,
         output::TESTS,
         events::TESTS,
