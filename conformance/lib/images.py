@@ -72,12 +72,17 @@ def busybox_tar(path):
             add(name, 0o777, 0, tarfile.SYMTYPE, link=target)
 
 
+def cache():
+    """The folder in which what takes long to make or to fetch is kept."""
+    path = os.environ.get("RUNDLET_CACHE", "/var/tmp/rundlet-cache")
+    os.makedirs(path, exist_ok=True)
+    return path
+
+
 def debian_tar():
     """The path of the Debian image's tar; builds it at first."""
-    cache = os.environ.get("RUNDLET_CACHE", "/var/tmp/rundlet-cache")
-    os.makedirs(cache, exist_ok=True)
-    path = os.path.join(cache, f"{SUITE}-engine-tests-{VERSION}.tar")
-    with open(os.path.join(cache, "lock"), "w", encoding="utf-8") as lock:
+    path = os.path.join(cache(), f"{SUITE}-engine-tests-{VERSION}.tar")
+    with open(os.path.join(cache(), "lock"), "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.exists(path):
             return path
