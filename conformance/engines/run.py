@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Runs the operations of container engines with two runtimes, compares what came out, and writes the matrix.
+
+run.py [options] RUNTIME_A RUNTIME_B [ENGINE...]      A is the reference (runc), B is what is tested; see --list
+
+An operation passes if both sides gave the same (after ../lib/normalise.py) and what it says must be true is true for B.
+explained.json names the differences that are meant, with their reason; all others make the run fail.
+"""
+
+import argparse
+import collections
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
+import matrix  # noqa: E402
+import sandbox  # noqa: E402
+from judge import Explained, judge  # noqa: E402
+
+# Name, script, Debian suite that the engine is taken from where it is not the host's.
+ENGINES = [
+    ("containerd-cri", "containerd_cri", "-"),
+    ("containerd-cri-trixie", "containerd_cri", "trixie"),
+    ("containerd-cri-forky", "containerd_cri", "forky"),
+]
+
+
+class Side:
+    """A sandbox with an engine of its own and the file into which it writes results."""
+
+    def __init__(self, letter, engine, runtime, out, options):
+        name, module, suite = engine
+        self.results = os.path.join(out, f"{name}.{letter}.jsonl")
+        open(self.results, "w", encoding="utf-8").close()
+        # python3-grpcio is Debian's, and so for Debian's python.
+        worker = ["/usr/bin/python3", os.path.join(HERE, "side.py"), module, suite, runtime, self.results, options.only]
+        self.world = sandbox.Sandbox(worker, f"{name}-{letter}", options.deadline)
+
+    def entries(self):
+        """-> (version or None, reason for a skip or None, {name: result})"""
+        with open(self.results, encoding="utf-8") as f:
+            rows = [json.loads(line) for line in f if line.endswith("\n")]
+        head = rows[0] if rows else {"engine": None}
+        return head["engine"], head.get("skip"), {r["name"]: r for r in rows[1:]}
+
+
+def passes(entry):
+    """What the side's own expectations say, for the matrix."""
+    if entry is None:
+        return "no result"
+    return "skipped" if entry["skip"] else "FAILS" if entry["failures"] else "passes"
+
+
+def run_engine(engine, runtimes, out, explained, options):
+    """-> {"engine", "version", "rows": [(operation, verdict, passes a, passes b, text, reasons)]}"""
+    sides = []
+    try:
+        for letter, runtime in zip("ab", runtimes):
+            sides.append(Side(letter, engine, runtime, out, options))
+            if options.serial:
+                sides[-1].world.wait()
+        for side in sides:
+            side.world.wait()
+    finally:
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for side in sides:
+            side.world.stop()
+        signal.signal(signal.SIGTERM, before)
+    (version, skip, a), (_, skip_b, b) = (side.entries() for side in sides)
+    result = {"engine": engine[0], "version": version, "skip": skip or skip_b, "rows": []}
+    if result["skip"]:
+        print(f"skip      {engine[0]}: {result['skip']}")
+        return result
+    for name in a | b:
+        one, two = a.get(name), b.get(name)
+        verdict, text = judge(f"{engine[0]}.{name}", one, two, explained, runtimes[1])
+        result["rows"].append({"name": name, "operation": (one or two)["label"], "verdict": verdict, "a": passes(one),
+                               "b": passes(two), "text": text})
+        seconds = " ".join(f"{e['seconds']}s" for e in (one, two) if e)
+        print(f"{verdict:9} {engine[0]} {name} ({seconds})", flush=True)
+        if verdict in ("FAIL", "skip") or options.verbose:
+            shown = text if options.verbose or len(text) <= 60 else text[:30] + [f"... {len(text) - 60} lines ..."] + text[-30:]
+            for line in shown:
+                print("    " + line[:600])
+    # A side that ended before its first result, or between two, is seen by the operations that are missing in both.
+    if not a or not b or any(side.world.process.returncode != 0 for side in sides):
+        print(f"FAIL      {engine[0]}: a side ended early")
+        result["rows"].append({"name": "start", "operation": "the engine itself", "verdict": "FAIL", "a": "", "b": "", "text": []})
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runtime_a", nargs="?")
+    parser.add_argument("runtime_b", nargs="?")
+    parser.add_argument("engine", nargs="*", help="engines, or beginnings of their names (default: all)")
+    parser.add_argument("--only", default="", help="expression that names of operations must contain")
+    parser.add_argument("--serial", action="store_true", help="one runtime after the other instead of side by side")
+    parser.add_argument("--out", help="folder that keeps the full records")
+    parser.add_argument("--write", action="store_true", help="write matrix.md and the table in README.md")
+    parser.add_argument("--explained", default=os.path.join(HERE, "explained.json"))
+    parser.add_argument("--deadline", type=float, default=900, help="seconds for each side of an engine")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show explained differences too")
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(name for name, *_ in ENGINES))
+        return 0
+    if not options.runtime_b:
+        parser.error("two runtimes are needed")
+    chosen = [e for e in ENGINES if not options.engine or any(e[0].startswith(w) for w in options.engine)]
+    if not chosen:
+        parser.error("no such engine; see --list")
+    runtimes = [os.path.abspath(r) for r in (options.runtime_a, options.runtime_b)]
+    for runtime in runtimes:
+        if not os.access(runtime, os.X_OK):
+            parser.error(f"{runtime} is no program")
+    explained = Explained(options.explained)
+    keep = options.out or tempfile.mkdtemp(prefix="engine-conformance.")
+    os.makedirs(keep, exist_ok=True)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGTERM, interrupted)
+    began = time.monotonic()
+    results = []
+    try:
+        for engine in chosen:
+            results.append(run_engine(engine, runtimes, keep, explained, options))
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+    with open(os.path.join(keep, "results.json"), "w", encoding="utf-8") as f:
+        json.dump(results, f, indent=1)
+    count = collections.Counter(row["verdict"] for result in results for row in result["rows"])
+    count["skip"] += sum(bool(result["skip"]) for result in results)
+    if options.write:
+        matrix.write(results, runtimes)
+    if not options.out and not count["FAIL"]:
+        shutil.rmtree(keep)
+        keep = "not kept"
+    print(f"{time.monotonic() - began:.0f} s; {count['explained']} of the passed differ as explained; records: {keep}")
+    print(f"{count['ok'] + count['explained']} passed, {count['FAIL']} failed, {count['skip']} skipped")
+    return 1 if count["FAIL"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
