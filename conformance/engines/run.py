@@ -25,6 +25,11 @@ from judge import Explained, judge  # noqa: E402
 
 # Name, script, Debian suite that the engine is taken from where it is not the host's.
 ENGINES = [
+    ("ctr", "ctr", "-"),
+    ("ctr-trixie", "ctr", "trixie"),
+    ("ctr-forky", "ctr", "forky"),
+    ("podman", "podman", "-"),
+    ("podman-rootless", "podman_rootless", "-"),
     ("containerd-cri", "containerd_cri", "-"),
     ("containerd-cri-trixie", "containerd_cri", "trixie"),
     ("containerd-cri-forky", "containerd_cri", "forky"),
@@ -99,7 +104,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runtime_a", nargs="?")
     parser.add_argument("runtime_b", nargs="?")
-    parser.add_argument("engine", nargs="*", help="engines, or beginnings of their names (default: all)")
+    parser.add_argument("engine", nargs="*", help="engines (default: all)")
     parser.add_argument("--only", default="", help="expression that names of operations must contain")
     parser.add_argument("--serial", action="store_true", help="one runtime after the other instead of side by side")
     parser.add_argument("--out", help="folder that keeps the full records")
@@ -114,7 +119,7 @@ def main():
         return 0
     if not options.runtime_b:
         parser.error("two runtimes are needed")
-    chosen = [e for e in ENGINES if not options.engine or any(e[0].startswith(w) for w in options.engine)]
+    chosen = [e for e in ENGINES if not options.engine or e[0] in options.engine]
     if not chosen:
         parser.error("no such engine; see --list")
     runtimes = [os.path.abspath(r) for r in (options.runtime_a, options.runtime_b)]

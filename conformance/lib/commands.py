@@ -150,7 +150,7 @@ class Commands:
         self.children.remove(process)
         return self._finish(process.words, status, out, error, **kw)
 
-    def terminal(self, *args, talk=(), size=(40, 132), code=0, timeout=30, norm=None, has=None):
+    def terminal(self, *args, talk=(), size=(40, 132), code=0, timeout=30, norm=None, has=None, record=True):
         """A client on a pseudo terminal. `talk`: pairs of an expression to wait for and what is then typed."""
         pid, fd = pty.fork()
         if pid == 0:
@@ -194,7 +194,7 @@ class Commands:
             self.failures.append(f"terminal: /{pattern}/ was never seen")
         # Escape sequences are the shell's asking for the cursor; the container's tty is what counts.
         clear = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen).replace(b"\r", b"")
-        return self._finish(args, status, clear, b"", code=code, has=has, norm=norm)
+        return self._finish(args, status, clear, b"", code=code, has=has, norm=norm, record=record)
 
     # ---- the end of a case
 
