@@ -116,6 +116,6 @@ class Rootless(Root):
                            ("subuid", f"pod:{SUBORDINATE[0]}:{SUBORDINATE[1]}"), ("subgid", f"pod:{SUBORDINATE[0]}:{SUBORDINATE[1]}")):
             with open("/etc/" + name, "a", encoding="utf-8") as f:
                 f.write(line + "\n")
-        self.command = ["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups", "env", f"HOME={home}", f"XDG_RUNTIME_DIR={run}",
-                        "USER=pod", "-u", "DBUS_SESSION_BUS_ADDRESS", "podman", *self.options()]
+        self.command = ["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups", "env", "-u", "DBUS_SESSION_BUS_ADDRESS",
+                        f"HOME={home}", f"XDG_RUNTIME_DIR={run}", "USER=pod", "podman", *self.options()]
         self.load()

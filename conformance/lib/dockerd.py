@@ -46,8 +46,9 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Daemon:
-    def __init__(self, folder, runtime, cgroup_parent, remap=False):
-        self.folder, self.runtime, self.cgroup_parent, self.remap = folder, runtime, cgroup_parent, remap
+    def __init__(self, folder, runtime, cgroup_parent, remap=False, live_restore=False):
+        self.folder, self.runtime, self.cgroup_parent = folder, runtime, cgroup_parent
+        self.remap, self.live_restore = remap, live_restore
         self.socket = os.path.join(folder, "docker.sock")
         self.host = "unix://" + self.socket
         self.exec_root = os.path.join(folder, "exec")
@@ -70,6 +71,8 @@ class Daemon:
         }
         if self.remap:
             config["userns-remap"] = "nobody:nogroup"
+        if self.live_restore:
+            config["live-restore"] = True
         return config
 
     def start(self, deadline=60.0):
@@ -86,10 +89,15 @@ class Daemon:
         path = os.path.join(self.folder, "daemon.json")
         with open(path, "w", encoding="utf-8") as f:
             json.dump(self.config(), f, indent=2)
-        shims = os.path.join(self.folder, "path")
-        os.makedirs(shims)
-        os.symlink(self.runtime, os.path.join(shims, "runc"))
-        env = {**os.environ, "PATH": shims + ":" + os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")}
+        self.shims = os.path.join(self.folder, "path")
+        os.makedirs(self.shims)
+        os.symlink(self.runtime, os.path.join(self.shims, "runc"))
+        return self.launch(deadline)
+
+    def launch(self, deadline=60.0):
+        """Starts dockerd on what is there already: after `start`, or again after it was killed."""
+        path = os.path.join(self.folder, "daemon.json")
+        env = {**os.environ, "PATH": self.shims + ":" + os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")}
         env.pop("DOCKER_HOST", None)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(["dockerd", "--config-file", path], stdin=subprocess.DEVNULL, stdout=log,
