@@ -18,7 +18,7 @@ REMAP = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-pa
     --remap-path-prefix=$(shell rustc --print sysroot)/lib/rustlib/src/rust=/rustc
 
 .DEFAULT_GOAL := help
-.PHONY: help build static check test test-root test-unit test-vm conformance conformance-docker bench bench-readme budget demo man install uninstall deb test-deb reproducible deny clean packages target
+.PHONY: help build static check test test-root test-unit test-vm conformance conformance-docker conformance-engines bench bench-readme budget demo man install uninstall deb test-deb reproducible deny clean packages target
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,11 @@ conformance: $(if $(filter $(CURDIR)/$(STATIC),$(RUNTIME)),static) ## the OCI ru
 
 conformance-docker: packages static ## every docker command on runc and on rundlet, compared
 	conformance/docker/run.py /usr/sbin/runc $(CURDIR)/$(STATIC)
+
+ENGINES ?=
+conformance-engines: static ## operations of containerd, its CRI, Podman, Buildah, Compose ... on runc and on rundlet; writes the matrix; ENGINES="podman ctr" runs these
+	@tests/packages.sh engines
+	conformance/engines/run.py $(if $(ENGINES),,--write) /usr/sbin/runc $(CURDIR)/$(STATIC) $(ENGINES)
 
 bench: packages static ## compare with runc, crun and the least that the kernel must do; FLAGS="--n 50 --gap 100 --cases run,life"
 	conformance/bench/bench.py $(FLAGS) $(CURDIR)/$(STATIC)

@@ -30,7 +30,7 @@ class Buildah(Operation):
 
 
 class Direct(Engine):
-    operations = Buildah
+    operations, programs = Buildah, ("buildah",)
 
     def start(self):
         self.command = ["buildah", "--root", self.path("root"), "--runroot", self.path("run"), "--storage-driver", "overlay"]
@@ -42,7 +42,7 @@ class Direct(Engine):
         subprocess.run([*self.command, "pull", "-q", "docker-archive:" + archive], check=True, capture_output=True, timeout=120)
 
     def version(self):
-        return " ".join(first_line("buildah", "--version").split()[:3])
+        return "buildah " + first_line("buildah", "--version").split()[2]
 
     def after_each(self):
         subprocess.run([*self.command, "rm", "-a"], capture_output=True, timeout=60)

@@ -103,7 +103,7 @@ class Conmon(Operation):
 
 
 class Direct(Engine):
-    operations, count = Conmon, 0
+    operations, count, programs = Conmon, 0, ("conmon", "runc")
 
     def start(self):
         tar = self.path("busybox.tar")
@@ -120,7 +120,7 @@ class Direct(Engine):
         return f"{name}-{self.count}"
 
     def version(self):
-        return first_line("conmon", "--version")
+        return first_line("conmon", "--version").replace("version ", "")
 
     def after_each(self):
         state = self.path("state")

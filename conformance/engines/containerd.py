@@ -1,6 +1,7 @@
 """containerd, started by hand with everything of its own, for ctr.py and for cri_pods.py."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -63,19 +64,19 @@ NETWORK = """{"cniVersion": "0.4.0", "name": "pods", "plugins": [
 
 
 class Containerd(Engine):
-    process = None
+    process, programs = None, ("containerd", "ctr", "runc")
 
     def start(self):
-        self.programs = "/usr/bin"
+        self.bin = "/usr/bin"
         if self.suite:
             unpacked = debs.unpacked(self.suite, "containerd")
             if unpacked is None:
                 raise Skip(f"containerd of {self.suite} cannot be fetched")
-            self.programs = os.path.join(unpacked, "usr/bin")
+            self.bin = os.path.join(unpacked, "usr/bin")
         # The shim is looked for in PATH.
-        self.env = {"PATH": self.programs + ":" + os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        self.env = {"PATH": self.bin + ":" + os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
                     "CONTAINERD_ADDRESS": ADDRESS}
-        self.number = first_line(os.path.join(self.programs, "containerd"), "--version").split()[2].split("~")[0]
+        self.number = re.split("[~+]", first_line(os.path.join(self.bin, "containerd"), "--version").split()[2])[0]
         new = int(self.number.split(".")[0]) >= 2
         network = self.write("cni/10-pods.conflist", NETWORK)
         plural = new and int(self.number.split(".")[1]) >= 1
@@ -99,7 +100,7 @@ class Containerd(Engine):
 
     def launch(self):
         with open(self.path("containerd.log"), "ab") as log:
-            self.process = subprocess.Popen([os.path.join(self.programs, "containerd"), "--config", self.config], stdin=subprocess.DEVNULL,
+            self.process = subprocess.Popen([os.path.join(self.bin, "containerd"), "--config", self.config], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, env=self.full_env(), start_new_session=True)
         end = time.monotonic() + 60
         while True:

@@ -18,7 +18,7 @@ class Docker(Operation):
 
 
 class Dockerd(Engine):
-    operations, live_restore = Docker, False
+    operations, live_restore, programs = Docker, False, ("dockerd", "docker", "iptables")
     # A Debian package of `suite` with a program of the client's side.
     package = program = None
 
@@ -39,7 +39,7 @@ class Dockerd(Engine):
         self.env = {"DOCKER_HOST": self.daemon.host, "DOCKER_CLI_HINTS": "false"}
 
     def version(self):
-        number = re.search(r"version (\S+),", first_line("dockerd", "--version")).group(1)
+        number = re.search(r"version ([^ ,+]+)", first_line("dockerd", "--version")).group(1)
         return f"dockerd {number}" + (f", {self.package} {self.tool_version}" if self.tool else "")
 
     def after_each(self):

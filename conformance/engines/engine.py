@@ -37,6 +37,8 @@ class Engine:
     """An engine with a runtime, in a sandbox: started once a side, before its operations."""
 
     operations = Operation
+    # Without these on the host the engine is skipped.
+    programs = ()
 
     def __init__(self, folder, runtime, group, suite):
         self.folder, self.runtime, self.group, self.suite = folder, runtime, group, suite

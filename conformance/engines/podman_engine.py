@@ -39,7 +39,7 @@ class Podman(Operation):
 
 
 class Root(Engine):
-    operations, rootless = Podman, False
+    operations, rootless, programs = Podman, False, ("podman", "conmon")
 
     def options(self):
         return ["--root", self.path("root"), "--runroot", self.path("run"), "--tmpdir", self.path("tmp"), "--storage-driver", "overlay",
@@ -70,7 +70,7 @@ class Root(Engine):
         return done.stdout + done.stderr
 
     def version(self):
-        return first_line("podman", "--version") + ", " + first_line("conmon", "--version")
+        return ", ".join(first_line(name, "--version").replace("version ", "") for name in ("podman", "conmon"))
 
     def literal(self):
         return [(self.path("root"), "<ROOT>")]
@@ -95,7 +95,7 @@ class Root(Engine):
 
 
 class Rootless(Root):
-    rootless = True
+    rootless, programs = True, ("podman", "conmon", "newuidmap")
 
     def options(self):
         return ["--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", self.runtime]

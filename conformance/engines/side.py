@@ -67,12 +67,20 @@ def main():
     own_view(folder)
     place = os.path.join(folder, "e")
     os.makedirs(place)
-    loaded = importlib.import_module(module)
-    engine = loaded.ENGINE(place, runtime, group, None if suite == "-" else suite)
+    missing = None
+    try:
+        kind = importlib.import_module(module).ENGINE
+        missing = next((f"{p} is not installed" for p in kind.programs if shutil.which(p) is None), None)
+    except ModuleNotFoundError as e:
+        missing = f"python has no module {e.name}"
     with open(results, "a", encoding="utf-8") as out:
         def put(entry):
             out.write(json.dumps(entry) + "\n")
             out.flush()
+        if missing:
+            put({"engine": None, "skip": missing})
+            return 0
+        engine = kind(place, runtime, group, None if suite == "-" else suite)
         try:
             try:
                 engine.start()
