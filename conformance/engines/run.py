@@ -53,7 +53,6 @@ class Side:
         name, module, suite = engine
         self.results = os.path.join(out, f"{name}.{letter}.jsonl")
         open(self.results, "w", encoding="utf-8").close()
-        os.environ["RUNDLET_CGROUP_VIEW"] = options.cgroup
         # python3-grpcio is Debian's, and so for Debian's python.
         worker = ["/usr/bin/python3", os.path.join(HERE, "side.py"), module, suite, runtime, self.results, only]
         self.world = sandbox.Sandbox(worker, f"{name}-{letter}", options.deadline)
@@ -152,7 +151,6 @@ def main():
                         "runtime is put into the matrix, too, until this is said again; ABOUT: the guest's engines in some words")
     parser.add_argument("--explained", default=os.path.join(HERE, "explained.json"))
     parser.add_argument("--deadline", type=float, default=900, help="seconds for each side of an engine")
-    parser.add_argument("--cgroup", choices=["", "v1", "v2"], default="", help="cgroup mounts seen by both: as they are, v1 alone, cgroup2 alone")
     parser.add_argument("-v", "--verbose", action="store_true", help="show explained differences too")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
