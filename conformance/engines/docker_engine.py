@@ -30,7 +30,7 @@ class Dockerd(Engine):
                 raise Skip(f"{self.package} of {self.suite} cannot be fetched")
             self.tool = os.path.join(unpacked, self.program)
             self.tool_version = debs.version(unpacked)
-        self.daemon = dockerd.Daemon(self.path("d"), self.runtime, self.group, live_restore=self.live_restore)
+        self.daemon = dockerd.Daemon(self.path("d"), self.runtime, self.group, live=self.live_restore)
         os.makedirs(self.daemon.folder)
         self.daemon.start()
         tar = self.path("busybox.tar")
