@@ -34,9 +34,10 @@ def row(*cells):
 
 def write(results, runtimes, explained):
     a, b = (number(r) for r in runtimes)
-    lines = ["# Engines and operations", "", f"Written by `make conformance-engines` ({host()}); what is in an operation says its script beside this file. *no* under "
-             "a runtime: what the operation expects did not hold for it. *same*: exit codes, output and errors that both gave,",
-             "after ids and times were taken out; the differences that are meant are [explained](explained.json).", ""]
+    lines = ["# Engines and operations", "",
+             f"Written by `make conformance-engines` ({host()}); the scripts beside this file say what is in an operation.",
+             "*no* under a runtime: what the operation expects did not hold for it. *same*: exit codes, output and errors of both, after",
+             "ids and times were taken out; the differences that are meant are [explained](explained.json).", ""]
     reasons = []
     for entry in results:
         lines += [f"## {entry['engine']}: {entry['version'] or entry['skip']}", ""]
@@ -53,7 +54,8 @@ def write(results, runtimes, explained):
                 same = "but for " + ", ".join(str(reasons.index(r) + 1) for r in found)
             elif line["verdict"] == "skip":
                 same = "skipped: " + line["text"][0]
-            lines.append(row(line["operation"], result(line["a"]) if line["verdict"] != "skip" else "", result(line["b"]) if line["verdict"] != "skip" else "", same))
+            sides = ("", "") if line["verdict"] == "skip" else (result(line["a"]), result(line["b"]))
+            lines.append(row(line["operation"], *sides, same))
         lines.append("")
     if reasons:
         lines += ["Differences that are meant:", ""] + [f"{i + 1}. {reason}" for i, reason in enumerate(reasons)] + [""]
