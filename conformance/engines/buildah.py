@@ -59,7 +59,8 @@ ENGINE = Direct
 def build(c):
     """RUN: output, user, directory, environment; the image that comes out"""
     c.build("FROM localhost/busybox\nRUN echo built >/made && cat /made\nENV A=b\nWORKDIR /srv\nRUN pwd; echo $A; echo err >&2\nUSER alice\n"
-            "RUN id; grep -E '^(Cap|NoNew|Seccomp:)' /proc/self/status\nRUN [\"sh\", \"-c\", \"echo exec form\"]\n", has=["^built$", "^/srv$", "uid=1000", "exec form"])
+            "RUN id; grep -E '^(Cap|NoNew|Seccomp:)' /proc/self/status\nRUN [\"sh\", \"-c\", \"echo exec form\"]\n",
+            has=["^built$", "^/srv$", "uid=1000", "exec form"])
     name = c.do("from", "built", record=False).out.strip()
     c.run(name, "cat", "/made", norm=None, has="built") if name else c.want(False, "no container")
 
@@ -88,7 +89,8 @@ def limits(c):
     c.write("v/file", "host\n")
     c.build("FROM localhost/busybox\nRUN cat /sys/fs/cgroup/memory/memory.limit_in_bytes; cat /sys/fs/cgroup/cpu/cpu.shares\n"
             "RUN grep ^CapEff /proc/self/status; ulimit -n; cat /v/file\n", "--memory", "64m", "--cpu-shares", "512", "--cap-add", "NET_ADMIN",
-            "--cap-drop", "CHOWN", "--ulimit", "nofile=64:128", "--ulimit", "nproc=500:500", "--volume", c.path("v") + ":/v:ro", has=["^67108864$", "^512$", "^host$"])
+            "--cap-drop", "CHOWN", "--ulimit", "nofile=64:128", "--ulimit", "nproc=500:500", "--volume", c.path("v") + ":/v:ro",
+            has=["^67108864$", "^512$", "^host$"])
 
 
 @operation
@@ -102,7 +104,8 @@ def run(c):
         r"buildah\d+", "buildah<N>", normalise.mountinfo(v))))
     c.run(name, "sh", "-c", "hostname; ls -l /dev; ls -l /proc/self/fd | grep -v /proc", options=["--hostname", "named"],
           norm=lambda v: normalise.numbers(normalise.listing(v)))
-    c.terminal("run", "--runtime", c.engine.runtime, "--isolation", "oci", "--network", "none", "-t", name, "sh", "-c", "tty; exit 4", code=4, has="/dev/pts/0")
+    c.terminal("run", "--runtime", c.engine.runtime, "--isolation", "oci", "--network", "none", "-t", name,
+               "sh", "-c", "tty; exit 4", code=4, has="/dev/pts/0")
     c.run(name, "no-such-program", code=None, err="executable file not found", record=False)
 
 

@@ -10,7 +10,8 @@ class BuildKit(Docker):
         self.write("context/Dockerfile", text)
         if "norm_err" not in kw:
             kw["norm_err"] = normalise.build
-        return self.do(self.engine.tool, "build", "--progress", "plain", "--no-cache", "--load", "-t", "built", *options, self.path("context"), timeout=120, **kw)
+        return self.do(self.engine.tool, "build", "--progress", "plain", "--no-cache", "--load", "-t", "built", *options,
+                       self.path("context"), timeout=120, **kw)
 
 
 class Direct(Dockerd):
@@ -25,7 +26,8 @@ ENGINE = Direct
 def build(c):
     """RUN: output, user, directory, environment; the image that comes out"""
     c.build("FROM busybox\nRUN echo built >/made && cat /made\nENV A=b\nWORKDIR /srv\nRUN pwd; echo $A\nRUN echo err >&2\nUSER alice\n"
-            "RUN id; grep -E '^(Cap|NoNew|Seccomp:)' /proc/self/status; umask\nRUN [\"sh\", \"-c\", \"echo exec form\"]\n", err=["built$", "/srv$", "uid=1000", "exec form"])
+            "RUN id; grep -E '^(Cap|NoNew|Seccomp:)' /proc/self/status; umask\nRUN [\"sh\", \"-c\", \"echo exec form\"]\n",
+            err=["built$", "/srv$", "uid=1000", "exec form"])
     c.docker("run", "--rm", "--network", "none", "built", "sh", "-c", "cat /made; pwd; id -u", has="^built\n/srv\n1000$")
 
 
@@ -76,5 +78,6 @@ def stages(c):
 @operation
 def limits(c):
     """--ulimit, --shm-size, --cgroup-parent as far as the builder has them"""
-    c.build("FROM busybox\nRUN df -k /dev/shm | tail -1 | sed 's/  */ /g' | cut -d' ' -f2; ulimit -n; cut -d: -f2- /proc/self/cgroup | grep pids | sed 's,/[^/]*$,,'\n", "--shm-size", "8m",
-            "--ulimit", "nofile=64:128", "--cgroup-parent", "/" + c.engine.group + "/build", code=None)
+    c.build("FROM busybox\nRUN df -k /dev/shm | tail -1 | sed 's/  */ /g' | cut -d' ' -f2; ulimit -n\n"
+            "RUN cut -d: -f2- /proc/self/cgroup | grep pids | sed 's,/[^/]*$,,'\n",
+            "--shm-size", "8m", "--ulimit", "nofile=64:128", "--cgroup-parent", "/" + c.engine.group + "/build", code=None)

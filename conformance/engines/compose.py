@@ -122,7 +122,8 @@ def shared(c):
     """services that share network, pid and ipc namespaces"""
     c.up("worker", "beside")
     for name in ("net", "ipc", "pid", "uts", "mnt"):
-        found = [os.readlink(f"/proc/{c.docker('inspect', '-f', '{{.State.Pid}}', f'project-{s}-1', record=False).out.strip()}/ns/{name}") for s in ("worker", "beside")]
+        pids = [c.inspect(f"project-{s}-1", "{{.State.Pid}}", record=False).out.strip() for s in ("worker", "beside")]
+        found = [os.readlink(f"/proc/{pid}/ns/{name}") for pid in pids]
         c.note(name, found[0] == found[1], name in ("net", "ipc", "pid"))
     c.compose("exec", "-T", "beside", "sh", "-c", "ps -o args | grep -c '[t]rap'", has="^2$")
 

@@ -6,7 +6,6 @@ import re
 import time
 
 import cri
-import normalise
 from engine import SLEEP, operation
 
 

@@ -135,7 +135,8 @@ def overlay(c):
     """an overlay network: services find each other by name"""
     c.docker("network", "create", "-d", "overlay", "--attachable", "over", norm=lambda v: "")
     for name in ("web", "asks"):
-        c.service(name, *(["httpd", "-f", "-p", "80", "-h", "/srv/data"] if name == "web" else FOREVER), options=["--network", "over", "--endpoint-mode", "dnsrr"])
+        c.service(name, *(["httpd", "-f", "-p", "80", "-h", "/srv/data"] if name == "web" else FOREVER),
+                  options=["--network", "over", "--endpoint-mode", "dnsrr"])
     c.tasks("web")
     (container,) = c.tasks("asks")
     c.until("from the image", c.engine.client, "exec", container, "wget", "-q", "-O", "-", "http://web/file", record=False)
