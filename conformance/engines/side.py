@@ -34,8 +34,8 @@ def own_view(folder):
 
 
 def run_one(function, engine, literal, folder):
-    scratch = os.path.join(folder, "operation")
-    shutil.rmtree(scratch, ignore_errors=True)
+    # One each: conmon may still write to that of the operation before.
+    scratch = os.path.join(folder, "o-" + function.__name__)
     os.makedirs(scratch)
     context = engine.operations(engine, [(scratch, "<SCRATCH>"), *literal], scratch)
     began, skip = time.monotonic(), None
