@@ -18,7 +18,7 @@ REMAP = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-pa
     --remap-path-prefix=$(shell rustc --print sysroot)/lib/rustlib/src/rust=/rustc
 
 .DEFAULT_GOAL := help
-.PHONY: help build static check test test-root test-unit test-vm conformance conformance-own conformance-docker newcomer bench bench-readme budget demo man install uninstall deb test-deb reproducible deny clean packages target workloads
+.PHONY: help build static check test test-root test-unit test-vm conformance conformance-own conformance-docker conformance-engines newcomer bench bench-readme budget demo man install uninstall deb test-deb reproducible deny clean packages target workloads
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,11 @@ conformance-own: $(if $(filter $(CURDIR)/$(STATIC),$(RUNTIME)),static) ## the ro
 
 conformance-docker: packages static ## every docker command on runc and on rundlet, compared
 	conformance/docker/run.py /usr/sbin/runc $(CURDIR)/$(STATIC)
+
+ENGINES ?=
+conformance-engines: static ## operations of containerd, its CRI, Podman, Buildah, Compose ... on runc and on rundlet; writes the matrix; ENGINES="podman ctr" runs these
+	@tests/packages.sh engines
+	conformance/engines/run.py $(if $(ENGINES),,--write) /usr/sbin/runc $(CURDIR)/$(STATIC) $(ENGINES)
 
 newcomer: ## walk the commands of README.md in a clean Debian (root, mmdebstrap, the network); FLAGS=--all for `make test` as well
 	conformance/newcomer.py $(FLAGS)

@@ -18,6 +18,20 @@ need ps procps
 need strace strace
 need python3 python3-minimal
 need /usr/include/seccomp.h libseccomp-dev
+# packages.sh engines: what conformance/engines drives, too.
+if [ "${1:-}" = engines ]; then
+    need containerd containerd
+    need dockerd docker.io
+    need podman podman
+    need conmon conmon
+    need buildah buildah
+    need newuidmap uidmap
+    need iptables iptables
+    need ip iproute2
+    need runc runc
+    need /usr/lib/cni/bridge containernetworking-plugins
+    need /usr/lib/python3/dist-packages/grpc python3-grpcio
+fi
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ]; then

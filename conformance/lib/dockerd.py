@@ -104,9 +104,10 @@ class Daemon:
             os.chown(self.socket, 0, self.GROUP)
             os.chmod(self.socket, 0o660)
             self.listener.listen(128)
-        return self._launch(deadline)
+        return self.launch(deadline)
 
-    def _launch(self, deadline):
+    def launch(self, deadline=60.0):
+        """Starts dockerd on what is there already: after `start`, or again after it ended."""
         env = {**os.environ, "PATH": os.path.join(self.folder, "path") + ":" + os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")}
         env.pop("DOCKER_HOST", None)
         command = ["dockerd", "--config-file", os.path.join(self.folder, "daemon.json")]
@@ -180,7 +181,7 @@ class Daemon:
             if time.monotonic() > end:
                 raise RuntimeError(f"containerd {contained} outlives its dockerd")
             time.sleep(0.05)
-        return self._launch(deadline)
+        return self.launch(deadline)
 
     def _containerd(self):
         """The number of the daemon's containerd, if that runs."""

@@ -6,7 +6,9 @@
 """
 
 import fcntl
+import hashlib
 import io
+import json
 import os
 import re
 import subprocess
@@ -76,12 +78,35 @@ def busybox_tar(path):
             add(name, 0o777, 0, tarfile.SYMTYPE, link=target)
 
 
+def archive(root_tar, name, path, config):
+    """Writes an image in the format of `docker save` that has one layer; `config`: Entrypoint, Cmd, Env ..."""
+    with open(root_tar, "rb") as f:
+        layer = f.read()
+    about = {"architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine], "os": "linux", "config": config,
+             "created": "2020-09-13T12:26:40Z", "history": [{"created": "2020-09-13T12:26:40Z"}],
+             "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]}}
+    about = json.dumps(about).encode()
+    about_name = hashlib.sha256(about).hexdigest() + ".json"
+    manifest = json.dumps([{"Config": about_name, "RepoTags": [name], "Layers": ["layer.tar"]}]).encode()
+    with tarfile.open(path, "w") as tar:
+        for member, data in (("layer.tar", layer), (about_name, about), ("manifest.json", manifest)):
+            info = tarfile.TarInfo(member)
+            info.size, info.mtime = len(data), 1_600_000_000
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def cache():
+    """The folder in which what takes long to make or to fetch is kept."""
+    path = os.environ.get("RUNDLET_CACHE", "/var/tmp/rundlet-cache")
+    os.makedirs(path, exist_ok=True)
+    return path
+
+
 def _built(name, packages, hooks):
     """The path of the tar `name`, a Debian with `packages`, from the cache; built if it isn't there."""
-    cache = os.environ.get("RUNDLET_CACHE", "/var/tmp/rundlet-cache")
-    os.makedirs(cache, exist_ok=True)
-    path = os.path.join(cache, name)
-    with open(os.path.join(cache, "lock"), "w", encoding="utf-8") as lock:
+    path = os.path.join(cache(), name)
+    with open(os.path.join(cache(), "lock"), "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.exists(path):
             return path
