@@ -69,7 +69,7 @@ class Debian:
         seen, keys, until = "", list(keys), list(until)
         end = time.monotonic() + 60
         while time.monotonic() < end:
-            if keys and re.search(until[0], seen):
+            if keys and re.search(until[0], seen, re.S):
                 os.write(terminal, keys.pop(0).encode())
                 seen, until = "", until[1:]
             if select.select([terminal], [], [], 0.2)[0]:
@@ -98,7 +98,7 @@ def check(debian, command, pattern, directory=SOURCE, code=0):
 
 def walk(debian, text, everything):
     expected = {
-        "make demo": r"It|A bundle.*What a container sees.*it is alone with what it starts.*Nothing is left: no process, mount, cgroup or state\.",
+        "make demo": r"A bundle.*What a container sees.*it is alone with what it starts.*Nothing is left: no process, mount, cgroup or state\.",
         "make test": r"^\d+ passed, 0 failed, \d+ skipped$",
     }
     for command in commands(text, "Try it"):
@@ -121,10 +121,10 @@ def walk(debian, text, everything):
     check(debian, bundle, None, HOME)
     directory = os.path.join(HOME, enter.removeprefix("cd "))
     check(debian, f"{spec} && ls config.json", r"^config\.json$", directory)
-    status, output = debian.type(run, directory, ["echo sum $((20+22))\r", "exit\r"], [r"[#$] $", r"sum 42[^#]*# $"])
+    status, output = debian.type(run, directory, ["echo sum $((20+22))\r", "exit\r"], [r"/ # ", r"sum 42\s.*/ # "])
     say(status == 0, f"{run}: a shell that is left with `exit`", output)
     check(debian, "rundlet list", r"\AID +PID +STATUS +BUNDLE +CREATED +OWNER\n\Z", directory)
-    verbs = check(debian, "rundlet help", r"Commands:|COMMANDS:")
+    verbs = check(debian, "rundlet help", r"^ +create\b.*^ +--root\b")
     for verb in "create start run exec state list ps kill delete pause resume update events spec features checkpoint restore".split():
         if not re.search(rf"^ +{verb}\b", verbs, re.M):
             say(False, f"rundlet help lists {verb}")
@@ -195,8 +195,7 @@ def main():
     work = tempfile.mkdtemp(prefix="rundlet-newcomer.", dir="/var/tmp")
     try:
         print(f"making a clean Debian {SUITE} in {work}", flush=True)
-        # gcc is the linker of a Rust toolchain; rustup asks for it.
-        packages = "--include=make,gcc,libc6-dev,ca-certificates"
+        packages = "--include=make,ca-certificates"
         subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", packages, SUITE, f"{work}/root", MIRROR], check=True)
         again = [sys.executable, os.path.abspath(__file__), "--inside", work, *(["--all"] if options.all else [])]
         return subprocess.run(["unshare", "--mount", "--pid", "--fork", "--propagation", "private", "--kill-child", *again]).returncode

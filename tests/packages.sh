@@ -14,6 +14,7 @@ need() { # need FILE PACKAGE: FILE is a path, or a program looked for in PATH
 need /bin/busybox busybox-static
 need unshare util-linux
 need cc gcc
+need /usr/include/stdio.h libc6-dev
 need ps procps
 need strace strace
 need python3 python3-minimal

@@ -38,8 +38,8 @@ TOPICS = {
     "sysctl": "sysctl",
     "checkpoint and restore": "checkpoint restored",
     "list, ps, state and other formats": "output against_runc field_setup",
-    "logs, errors and the command line": "logs errors command_line",
-    "published holes of runtimes": "published_holes",
+    "logs, errors and the command line": "logs errors error_catalogue command_line check doctor dry_run",
+    "published holes and other attacks": "published_holes holes_of_old attackers hardening waits",
 }
 
 
