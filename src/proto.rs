@@ -35,6 +35,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
 
+use crate::error::StepFailed;
+
 /// Longest packet: a failure's text is cut to fit (I1: bounded, one packet each, nothing parsed but fixed fields).
 const MAX_PACKET: usize = 8192;
 
@@ -51,18 +53,7 @@ pub(crate) enum FromInit {
     /// The number of the notify descriptor in the sender.
     Listener(i32),
     Ready,
-    Failed(Failure),
-}
-
-/// An error on its way from the container to the runtime.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
-    /// Name of the step, as in the step tables of `init`.
-    pub(crate) step: String,
-    /// errno at the root of the error, 0 if there was none.
-    pub(crate) errno: i32,
-    /// The whole chain, outermost first.
-    pub(crate) chain: String,
+    Failed(StepFailed),
 }
 
 /// The runtime closed its end: it died, or gave up and has told its caller why. Nothing is left to be told.
@@ -122,7 +113,7 @@ impl FromInit {
                 let text = String::from_utf8_lossy(text);
                 let (step, chain) = text.split_once('\0')?;
                 let errno = i32::from_le_bytes(errno.try_into().ok()?);
-                Some(FromInit::Failed(Failure {
+                Some(FromInit::Failed(StepFailed {
                     step: step.to_owned(),
                     errno,
                     chain: chain.to_owned(),
@@ -331,7 +322,7 @@ mod tests {
 
     #[test]
     fn messages_survive_the_wire() {
-        let failure = Failure {
+        let failure = StepFailed {
             step: "mounts".into(),
             errno: 2,
             chain: "mount `x`: no such file or directory".into(),
@@ -368,7 +359,7 @@ mod tests {
     #[test]
     fn last_words_outlive_a_message_that_was_not_read() {
         let (runtime, init) = pair().unwrap();
-        let failure = FromInit::Failed(Failure {
+        let failure = FromInit::Failed(StepFailed {
             step: "session keyring".into(),
             errno: 22,
             chain: "invalid argument".into(),
@@ -385,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_long_failure_is_cut_and_still_read() {
-        let failure = Failure {
+        let failure = StepFailed {
             step: "s".into(),
             errno: 1,
             // More than the kernel takes in one packet.

@@ -291,10 +291,10 @@ impl Ready {
             .unwrap_or(0);
         if killed > 0 {
             let limit = self.plan.resources.memory.limit;
-            let limit = limit.map_or_else(String::new, |limit| format!(" of {limit} bytes"));
+            let limit = limit.map_or_else(String::new, |limit| format!("{limit} bytes are "));
             return anyhow!(
-                "container init was OOM-killed before the program was started ({how}): linux.resources.memory.limit{limit} \
-                 is too low: the runtime needs up to {START_NEEDS} KiB of it to start a small program"
+                "container init was OOM-killed before the program was started ({how}): linux.resources.memory.limit: {limit}too low \
+                 (hint: the runtime needs up to {START_NEEDS} KiB of it to start a small program)"
             );
         }
         // Loaded early, it stands in the way of the init itself, even of its last words.
@@ -302,8 +302,8 @@ impl Ready {
         let early_filter =
             (self.plan.seccomp.as_ref()).is_some_and(|profile| !unprivileged || profile.notifies());
         let hint = if early_filter {
-            "; linux.seccomp without process.noNewPrivileges, or with SCMP_ACT_NOTIFY, must also allow what the runtime does last: \
-             setresuid, capset, sendmsg, execve and the like"
+            " (hint: linux.seccomp without process.noNewPrivileges, or with SCMP_ACT_NOTIFY, must also allow what the runtime does last: \
+             setresuid, capset, sendmsg, execve and the like)"
         } else {
             ""
         };

@@ -54,7 +54,7 @@ fn user_hint() -> &'static str {
     if nix::unistd::geteuid().is_root() {
         ""
     } else {
-        " (without --root a user needs $XDG_RUNTIME_DIR)"
+        " (hint: without --root a user needs $XDG_RUNTIME_DIR)"
     }
 }
 
@@ -211,7 +211,7 @@ impl Slot {
     fn locked_by(&self) -> String {
         let holder = fstat(&self.dir).ok().as_ref().and_then(lock_holder);
         format!(
-            " (for {} s another runtime has been changing the container: {})",
+            " (hint: another runtime has been changing the container for {} s: {})",
             LOCK_DEADLINE.as_secs(),
             holder.as_deref().unwrap_or("not to be seen from here")
         )

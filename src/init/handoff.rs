@@ -100,7 +100,7 @@ fn search(name: &str, path: &str) -> Result<String> {
         }
     }
     let hint = unfit
-        .map(|file| format!(" (`{file}` is there but may not be executed)"))
+        .map(|file| format!(" (hint: `{file}` is there but may not be executed)"))
         .unwrap_or_default();
     bail!("process.args[0]: exec: {name:?}: executable file not found in $PATH{hint}")
 }

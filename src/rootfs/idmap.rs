@@ -107,13 +107,13 @@ fn refused(errno: Errno, tree: BorrowedFd<'_>, depth: Depth) -> Error {
     };
     let hint = match errno {
         Errno::EINVAL => {
-            format!(" (this file system{below} does not support id-mapped mounts on this kernel)")
+            format!(" (hint: this file system{below} does not support id-mapped mounts on this kernel)")
         }
         Errno::EPERM => {
-            " (the source is id-mapped already, or the runtime is not root of the initial user namespace)"
+            " (hint: the source is id-mapped already, or the runtime is not root of the initial user namespace)"
                 .to_owned()
         }
-        Errno::ENOSYS => " (the kernel is older than 5.12)".to_owned(),
+        Errno::ENOSYS => " (hint: the kernel is older than 5.12)".to_owned(),
         _ => String::new(),
     };
     let kind = file_system(tree).map_or_else(String::new, |kind| format!(" `{kind}` mount"));

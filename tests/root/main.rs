@@ -33,12 +33,16 @@ mod capabilities;
 mod cgroup_edges;
 mod cgroups;
 mod chaos;
+mod check;
 mod checkpoint;
 mod chrooted;
 mod command_line;
 mod conversions;
 mod delegation;
 mod devices;
+mod dry_run;
+mod error_catalogue;
+mod error_mistakes;
 mod errors;
 mod events;
 mod exec;
@@ -62,6 +66,7 @@ mod killed;
 mod labels;
 mod lifecycle;
 mod limits;
+mod logs;
 mod masks;
 mod memory_policy;
 mod mount_links;
@@ -76,6 +81,7 @@ mod process;
 mod published_holes;
 mod races;
 mod restored;
+mod rlimits;
 mod rootless;
 mod rootless_cgroups;
 mod scheduler;
@@ -122,6 +128,7 @@ fn main() -> ExitCode {
         events::TESTS,
         against_runc::TESTS,
         chrooted::TESTS,
+        check::TESTS,
         checkpoint::TESTS,
         restored::TESTS,
         command_line::TESTS,
@@ -157,6 +164,7 @@ fn main() -> ExitCode {
         cgroups::TESTS,
         cgroup_edges::TESTS,
         limits::TESTS,
+        rlimits::TESTS,
         fields::TESTS,
         field_process::TESTS,
         field_setup::TESTS,
@@ -172,7 +180,10 @@ fn main() -> ExitCode {
         v2_groups::TESTS,
         delegation::TESTS,
         fds::TESTS,
+        dry_run::TESTS,
+        error_catalogue::TESTS,
         errors::TESTS,
+        logs::TESTS,
         systemd::TESTS,
         systemd_delegation::TESTS,
         systemd_units::TESTS,
