@@ -306,7 +306,7 @@ fn every_open_is_close_on_exec() {
     );
 }
 
-/// X6. `ps` is the caller's own program, on the host; id maps have their helpers from a list of directories.
+/// X6. `ps` is the caller's own program, on the host, and `doctor` asks for the caller's own name; id maps have their helpers from a list of directories.
 #[test]
 fn helpers_have_absolute_paths() {
     let mut wrong = Vec::new();
@@ -326,7 +326,9 @@ fn helpers_have_absolute_paths() {
             .iter()
             .any(|call| code.contains(call));
             let clap = code.contains("Command::new(\"rundlet\")");
-            if (runs && !clap && file != "src/cli/ps.rs") || looks_up {
+            if (runs && !clap && file != "src/cli/ps.rs")
+                || (looks_up && !file.starts_with("src/container/doctor/"))
+            {
                 wrong.push(format!("{file}:{}: {line}", at + 1));
             }
         }
