@@ -63,10 +63,10 @@ class Panel(Workload):
         contains(get(self.url), "<td>panel-first</td><td>exited</td>", "page after a container was started from it")
 
     def write(self, token):
-        equal(get(self.url + "run", token.encode(), timeout=60), token + "\n", "output of the container that the page started")
+        equal(get(self.url + "run", token.encode()), token + "\n", "output of the container that the page started")
 
     def read(self):
-        return get(self.url + "kept", timeout=60).split()
+        return get(self.url + "kept").split()
 
     def speak(self, token):
         get(f"{self.url}?{token}")

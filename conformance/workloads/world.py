@@ -30,13 +30,15 @@ def contains(text, part, what):
         raise Failed(f"{what}: no {part!r} in {text[-600:]!r}")
 
 
-def get(url, data=None, timeout=5):
+def get(url, data=None, timeout=60):
     """The page at `url`; with `data`, what a POST of it answers."""
     try:
         with urllib.request.urlopen(url, data=data, timeout=timeout) as reply:
             return reply.read().decode()
     except urllib.error.HTTPError as e:
         raise Failed(f"{url}: {e.code}: {e.read().decode(errors='replace')[-600:]}") from e
+    except OSError as e:
+        raise Failed(f"{url}: {e}") from e
 
 
 class World:
@@ -191,7 +193,7 @@ class Workload:
 
     def pause(self):
         for name in self.containers:
-            self.w.d("pause", name)
+            self._frozen(name)
             equal(self.w.inspect(name, "{{.State.Status}}"), "paused", f"status of {name}")
         for name in self.containers:
             self.w.d("unpause", name)
@@ -210,6 +212,15 @@ class Workload:
         self.remove()
 
     # ---- parts of them
+
+    def _frozen(self, name):
+        """runc 1.1 gives up on the freezer of version 1 after a fixed number of tries, which a busy machine reaches."""
+        for left in (2, 1, 0):
+            done = self.w.d("pause", name, code=None)
+            if done.returncode == 0:
+                return
+            if "unable to freeze" not in done.stderr or not left:
+                raise Failed(f"docker pause {name}: {done.stderr.strip()}")
 
     def _served(self, token):
         """It answers, has all that was kept, and keeps one thing more."""
