@@ -18,7 +18,7 @@ REMAP = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-pa
     --remap-path-prefix=$(shell rustc --print sysroot)/lib/rustlib/src/rust=/rustc
 
 .DEFAULT_GOAL := help
-.PHONY: help build static check test test-root test-unit test-vm conformance conformance-own conformance-docker conformance-engines newcomer bench bench-readme budget demo man install uninstall deb test-deb reproducible deny clean packages target workloads
+.PHONY: help build static check test test-root test-unit test-vm conformance conformance-own conformance-docker conformance-engines newcomer bench bench-readme budget demo man install uninstall deb test-deb reproducible deny clean packages target workloads advisories prove-security
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ static: target ## the static binary that is shipped: target/ARCH-unknown-linux-m
 check: ## format, lints, layers, README: everything that needs no root
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) test --test layers --test style --test readme
+	$(CARGO) test --test layers --test style --test readme --test security
 
 packages: # what tests and demo need beside the Rust toolchain; nothing is done where all is there
 	@tests/packages.sh
@@ -113,6 +113,12 @@ reproducible: ## prove that two builds, in two directories and homes, give the s
 
 deny: ## licences, sources and duplicates of the crates, by cargo-deny (`cargo install --locked cargo-deny`)
 	$(CARGO) deny --offline --locked --config .cargo/deny.toml check licenses bans sources
+
+advisories: ## known vulnerabilities of the crates in Cargo.lock, by osv.dev (network)
+	.ci/advisories.py
+
+prove-security: packages ## take the code of each security requirement out and see its tests fail (root; all of them: FLAGS=--all)
+	conformance/security/prove.py $(FLAGS)
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -76,7 +77,7 @@ fn functions(text: &str) -> Vec<(String, usize, String)> {
         let Some((before, after)) = line.split_once("fn ") else {
             continue;
         };
-        if line.trim_start().starts_with("//") || before.contains(['"', '(', ':']) {
+        if line.trim_start().starts_with("//") || before.contains(['"', '=', ':']) {
             continue;
         }
         let name: String = after
@@ -118,11 +119,12 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 #[test]
 fn requirements_are_cited() {
-    let source: String = sources("src")
+    let source: Vec<String> = sources("src")
         .iter()
         .flat_map(|(_, text)| text.lines().filter_map(|line| line.split_once("//")))
-        .map(|(_, comment)| format!("{comment}\n"))
+        .map(|(_, comment)| comment.to_owned())
         .collect();
+    let source = source.join("\n");
     let cited = |number: &str| {
         let (letter, digit) = number.split_at(1);
         let digit: u32 = digit.parse().unwrap();
@@ -239,11 +241,11 @@ fn published_holes_have_their_tests() {
             panic!("{row:?}");
         };
         assert!(!what.trim().is_empty(), "{row:?}");
+        if tests.trim().starts_with("none: ") {
+            continue;
+        }
         let quoted: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
-        assert!(
-            !quoted.is_empty() || tests.trim().starts_with("none: "),
-            "{row:?}"
-        );
+        assert!(!quoted.is_empty(), "{row:?}");
         for test in quoted {
             assert!(root.contains(test), "there is no root test {test}");
             named.insert(test);
@@ -304,7 +306,7 @@ fn every_open_is_close_on_exec() {
     );
 }
 
-/// X6. `ps` is the caller's own program, on the host; id maps have their helpers from a list of directories.
+/// X6. `ps` is the caller's own program, on the host, and `doctor` asks for the caller's own name; id maps have their helpers from a list of directories.
 #[test]
 fn helpers_have_absolute_paths() {
     let mut wrong = Vec::new();
@@ -324,7 +326,9 @@ fn helpers_have_absolute_paths() {
             .iter()
             .any(|call| code.contains(call));
             let clap = code.contains("Command::new(\"rundlet\")");
-            if (runs && !clap && file != "src/cli/ps.rs") || looks_up {
+            if (runs && !clap && file != "src/cli/ps.rs")
+                || (looks_up && !file.starts_with("src/container/doctor/"))
+            {
                 wrong.push(format!("{file}:{}: {line}", at + 1));
             }
         }
@@ -393,11 +397,11 @@ fn the_inventory_of_unsafe_is_up_to_date() {
                 .rev()
                 .find(|(_, first, body)| (*first..first + body.lines().count()).contains(&(at + 1)))
                 .map_or("-", |(name, ..)| name.as_str());
-            out += &format!("{file} {within}: {}\n", words.join(" ").trim());
+            let _ = writeln!(out, "{file} {within}: {}", words.join(" ").trim());
             count += 1;
         }
     }
-    out += &format!("{count} in all\n");
+    let _ = writeln!(out, "{count} in all");
     let list = top().join("tests/unsafe.txt");
     if std::env::var_os("RUNDLET_WRITE_UNSAFE").is_some() {
         fs::write(&list, &out).unwrap();

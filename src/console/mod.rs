@@ -28,7 +28,7 @@ const MASTER_NAME: &[u8] = b"/dev/ptmx";
 pub(crate) fn connect(option: &str, path: &Path) -> Result<OwnedFd> {
     let connected = unix::connect(path, SockType::Stream);
     let hint = match connected {
-        Err(Errno::EAGAIN) => " (who listens there accepts nobody, for 10 s)",
+        Err(Errno::EAGAIN) => " (hint: who listens there accepts nobody, for 10 s)",
         _ => "",
     };
     connected.with_context(|| format!("{option}: connect to `{}`{hint}", path.display()))

@@ -211,7 +211,7 @@ impl Slot {
     fn locked_by(&self) -> String {
         let holder = fstat(&self.dir).ok().as_ref().and_then(lock_holder);
         format!(
-            " (for {} s another runtime has been changing the container: {})",
+            " (hint: another runtime has been changing the container for {} s: {})",
             LOCK_DEADLINE.as_secs(),
             holder.as_deref().unwrap_or("not to be seen from here")
         )

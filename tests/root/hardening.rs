@@ -324,7 +324,7 @@ fn a_reader_of_state_sees_all_or_nothing(cx: &Cx) {
 
 /// F1: and nothing that the runtime has opened.
 fn closed_stdio_is_the_null_device(cx: &Cx) {
-    let bundle = cx.script("readlink /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 >/mnt/list");
+    let bundle = cx.script("for n in 0 1 2; do readlink /proc/self/fd/$n; done >/mnt/list");
     bundle.write();
     for closed in ["<&-", "<&- >&-", "<&- >&- 2>&-"] {
         let rest = format!(
@@ -353,6 +353,8 @@ fn many_sources_of_a_user_namespace_with_few_descriptors(cx: &Cx) {
     bundle.user_namespace();
     bundle.set("/process/rlimits", json!([]));
     for number in 0..200 {
+        // The mapped root may not make them.
+        std::fs::create_dir(bundle.rootfs().join(format!("mnt/{number}"))).unwrap();
         bundle.bind(&source, &format!("/mnt/{number}"), &["ro"]);
     }
     run_line(cx, &bundle, "ulimit -n 64; exec", "")

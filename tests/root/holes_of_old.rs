@@ -21,14 +21,16 @@ tests! {
 fn cve_2015_3631_a_volume_over_proc(cx: &Cx) {
     let volume = cx.dir.join("volume");
     std::fs::create_dir_all(volume.join("self/attr")).unwrap();
-    for destination in [
+    let destinations = [
         "/proc",
         "//proc/",
         "/tmp/../proc",
         "/proc/self/attr",
         "/proc/1",
-    ] {
-        let mut bundle = cx.script("true");
+    ];
+    for (number, destination) in destinations.iter().enumerate() {
+        let mut bundle = cx.named_bundle(&number.to_string());
+        bundle.args(&["true"]);
         bundle.bind(&volume, destination, &[]);
         let output = cx.run(&bundle);
         assert_ne!(output.code, 0, "{destination}: {output}");

@@ -206,5 +206,9 @@ fn hook_without_permission(cx: &Cx) {
 fn relative_hook_is_refused(cx: &Cx) {
     let mut bundle = cx.bundle();
     bundle.push("/hooks/createRuntime", json!({"path": "bin/true"}));
-    cx.try_create(&bundle).is(1);
+    let output = cx.try_create(&bundle).is(1);
+    if cx.is_rundlet() {
+        // Before anything is made.
+        output.says("absolute path");
+    }
 }

@@ -50,8 +50,8 @@ fn cve_2016_8867_a_user_has_no_ambient_capabilities(cx: &Cx) {
     .prints("0");
 }
 
+/// The value is the one that is there: a runtime that wrote it would change nothing of the host.
 fn cve_2022_0811_a_sysctl_is_one_key(cx: &Cx) {
-    // What is there already: the setting is the whole machine's, and a runtime with the hole must not spoil it.
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
     for key in [
         "kernel.shm_rmid_forced+kernel.core_pattern",

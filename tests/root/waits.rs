@@ -8,7 +8,7 @@ use nix::sys::socket::{
 };
 use serde_json::json;
 
-use crate::support::{Cx, tests};
+use crate::support::{Cx, eventually, tests};
 
 tests! {
     host a_console_socket_that_accepts_nothing = "runc waits without end";
@@ -65,20 +65,29 @@ fn a_lock_that_is_not_given_back(cx: &Cx) {
 /// Between its messages, by whoever: create waits, and ends with it.
 fn an_init_that_is_stopped_is_killed_all_the_same(cx: &Cx) {
     let mut bundle = cx.bundle();
-    let stop = "kill -STOP $PPID; sleep 0.1";
+    let (mark, go) = (cx.dir.join("mark"), cx.dir.join("go"));
+    let hold = format!(
+        ": >{}; while ! [ -e {} ]; do sleep 0.02; done",
+        mark.display(),
+        go.display()
+    );
     bundle.set(
         "/hooks/createContainer",
-        json!([{"path": "/bin/sh", "args": ["sh", "-c", stop]}]),
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", hold]}]),
     );
     bundle.write();
     let path = bundle.path.to_str().unwrap();
     let running = cx.spawn(cx.command(&["create", "--bundle", path, &bundle.id]));
-    crate::support::eventually("the init is stopped", 10, || {
-        std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            stat.contains("(rundlet:[init]) T")
-        })
-    });
+    eventually("the hook runs", 10, || mark.exists());
+    let stat = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let pid = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+        .find(|name| stat(name).contains("(rundlet:[init]) "))
+        .unwrap();
+    cx.host(&format!("kill -STOP {pid}")).ok();
+    eventually("it is stopped", 10, || stat(&pid).contains(") T "));
+    std::fs::write(&go, "").unwrap();
     cx.call(&["delete", "--force", &bundle.id]).ok();
     assert_ne!(running.wait().code, 0);
 }

@@ -301,7 +301,7 @@ mod tests {
                 "no D-Bus message starts",
             ),
             (&[b'x'; 2000], "without an end"),
-            (b"", "no answer within"),
+            (b"", "no answer from"),
         ] {
             let text = error(answer);
             assert!(text.starts_with("D-Bus at `/test`: "), "{text}");

@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     /// Steps that do the same for every container, or only wait.
-    const SILENT: [&str; 15] = [
+    const SILENT: [&str; 16] = [
         "session",
         "placement",
         "user namespace root",
@@ -227,6 +227,8 @@ mod tests {
         "stdio owner",
         "program",
         "seccomp listener",
+        // Told with `start`.
+        "exec",
     ];
 
     #[test]
