@@ -51,7 +51,7 @@ pub(crate) fn is_page_size(size: &str) -> bool {
 }
 
 /// A key of `unified` names one file of the container's own cgroup, and one that limits something.
-pub(crate) fn check_unified(file: &str) -> Result<()> {
+pub(crate) fn check_unified(file: &str, value: &str) -> Result<()> {
     ensure!(
         !file.contains('/') && !file.contains('\0'),
         "linux.resources.unified: `{file}` must be a file name (no slashes)"
@@ -71,6 +71,11 @@ pub(crate) fn check_unified(file: &str) -> Result<()> {
     ensure!(
         !acts.contains(&file),
         "linux.resources.unified: `{file}` is not a limit"
+    );
+    // The kernel reads up to it: the file would have another value than the config.
+    ensure!(
+        !value.contains('\0'),
+        "linux.resources.unified[{file}]: must not contain a null byte"
     );
     Ok(())
 }

@@ -52,6 +52,7 @@ mod fields;
 mod freezer;
 mod hook_failures;
 mod hooks;
+mod hostile_rootfs;
 mod idmap;
 mod inherited_mounts;
 mod joined_pid;
@@ -140,6 +141,7 @@ fn main() -> ExitCode {
         inherited_mounts::TESTS,
         devices::TESTS,
         masks::TESTS,
+        hostile_rootfs::TESTS,
         sysctl::TESTS,
         hooks::TESTS,
         hook_failures::TESTS,

@@ -2,8 +2,8 @@
 //! included. The child is put into all of them by its parent, one after the other, before it does anything.
 mod cpuset;
 mod freezer;
-mod limits;
-mod memory;
+pub(crate) mod limits;
+pub(crate) mod memory;
 mod stats;
 
 use anyhow::{Context, Result, bail, ensure};
