@@ -18,7 +18,7 @@ REMAP = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-pa
     --remap-path-prefix=$(shell rustc --print sysroot)/lib/rustlib/src/rust=/rustc
 
 .DEFAULT_GOAL := help
-.PHONY: help build static check test test-root test-unit fuzz test-vm conformance conformance-docker bench bench-readme budget demo man install uninstall deb test-deb reproducible deny clean packages target
+.PHONY: help build static check test test-root test-unit fuzz test-vm conformance conformance-own conformance-docker newcomer bench bench-readme budget demo man install uninstall deb test-deb reproducible deny clean packages target workloads
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,8 +62,17 @@ RUNTIME ?= $(CURDIR)/$(STATIC)
 conformance: $(if $(filter $(CURDIR)/$(STATIC),$(RUNTIME)),static) ## the OCI runtime-tools suite, compared with what is expected; RUNTIME=/usr/sbin/runc for another
 	conformance/runtime-tools/run.py $(RUNTIME)
 
+conformance-own: $(if $(filter $(CURDIR)/$(STATIC),$(RUNTIME)),static) ## the root tests on any runtime: what does not hold there must be explained; RUNTIME=/usr/sbin/runc
+	conformance/own/run.py $(RUNTIME)
+
 conformance-docker: packages static ## every docker command on runc and on rundlet, compared
 	conformance/docker/run.py /usr/sbin/runc $(CURDIR)/$(STATIC)
+
+newcomer: ## walk the commands of README.md in a clean Debian (root, mmdebstrap, the network); FLAGS=--all for `make test` as well
+	conformance/newcomer.py $(FLAGS)
+
+workloads: packages static ## databases, web servers, a registry, a Compose file below docker, on runc and on rundlet; FLAGS=--write for the table
+	conformance/workloads/run.py $(FLAGS) /usr/sbin/runc $(CURDIR)/$(STATIC)
 
 bench: packages static ## compare with runc, crun and the least that the kernel must do; FLAGS="--n 50 --gap 100 --cases run,life"
 	conformance/bench/bench.py $(FLAGS) $(CURDIR)/$(STATIC)

@@ -23,6 +23,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 
+use crate::error::Report;
+
 /// How a line of the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -91,13 +93,21 @@ pub(crate) fn warn(message: fmt::Arguments<'_>) {
 }
 
 /// Why the command failed: the one error record, and the bare message on stderr for callers that read that.
-pub(crate) fn fatal(message: &str) {
-    let message = one_line(message);
+pub(crate) fn fatal(report: &Report) {
+    let message = one_line(&report.message);
     let log = log();
-    log.write(Level::Error, &message);
+    log.record(Level::Error, &message, Some(report));
     if log.file.is_some() {
         to_stderr(&format!("{message}\n"));
     }
+}
+
+/// As [`fatal`], of an error that is nothing but a message.
+pub(crate) fn fatal_text(message: &str) {
+    fatal(&Report {
+        message: message.to_owned(),
+        ..Report::default()
+    });
 }
 
 /// Seconds resolution is too coarse to order records of one start: RFC 3339 in UTC with nanoseconds.
@@ -138,12 +148,16 @@ fn log() -> &'static Log {
 
 impl Log {
     fn write(&self, level: Level, message: &str) {
+        self.record(level, message, None);
+    }
+
+    fn record(&self, level: Level, message: &str, report: Option<&Report>) {
         let line = match (&self.file, self.format) {
             (None, Format::Text) if std::io::stderr().is_terminal() => {
                 terminal_line(level, message)
             }
             (_, Format::Text) => text_line(level, message, SystemTime::now()),
-            (_, Format::Json) => json_line(level, message, SystemTime::now()),
+            (_, Format::Json) => json_line(level, message, SystemTime::now(), report),
         };
         match &self.file {
             // A full disk must not turn a container's failure into another one: stderr still has the message.
@@ -166,12 +180,31 @@ fn level_name(level: Level) -> &'static str {
     }
 }
 
-fn json_line(level: Level, message: &str, time: SystemTime) -> String {
+/// The keys that engines read, and of an error those of its parts that it has.
+fn json_line(level: Level, message: &str, time: SystemTime, report: Option<&Report>) -> String {
     let level = level_name(level);
     let time = rfc3339(time);
+    let message = json_text(message);
+    let mut line = format!("{{\"level\":\"{level}\",\"msg\":{message},\"time\":\"{time}\"");
+    if let Some(report) = report {
+        for (key, value) in [
+            ("step", &report.step),
+            ("field", &report.field),
+            ("errno", &report.errno),
+            ("hint", &report.hint),
+        ] {
+            if let Some(value) = value {
+                line.extend([",\"", key, "\":", &json_text(value)]);
+            }
+        }
+    }
+    line.push_str("}\n");
+    line
+}
+
+fn json_text(text: &str) -> String {
     // Serialising a `&str` can not fail; the fallback keeps the record valid JSON.
-    let message = serde_json::to_string(message).unwrap_or_else(|_| "\"\"".into());
-    format!("{{\"level\":\"{level}\",\"msg\":{message},\"time\":\"{time}\"}}\n")
+    serde_json::to_string(text).unwrap_or_else(|_| "\"\"".into())
 }
 
 fn text_line(level: Level, message: &str, time: SystemTime) -> String {
@@ -254,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_json_record_is_one_valid_object_with_the_three_keys() {
-        let line = json_line(Level::Error, "no \"such\"\nfile\u{1b}", at(1, 0));
+        let line = json_line(Level::Error, "no \"such\"\nfile\u{1b}", at(1, 0), None);
         assert!(line.ends_with("}\n"));
         assert_eq!(line.matches('\n').count(), 1);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -262,6 +295,20 @@ mod tests {
         assert_eq!(value["msg"], "no \"such\"\nfile\u{1b}");
         assert_eq!(value["time"], "1970-01-01T00:00:01.000000000Z");
         assert_eq!(value.as_object().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn an_error_record_has_the_parts_that_are_known() {
+        let report = Report {
+            field: Some("linux.resources.unified[\"a\"]".into()),
+            errno: Some("EINVAL".into()),
+            ..Report::default()
+        };
+        let line = json_line(Level::Error, "no", at(1, 0), Some(&report));
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["field"], "linux.resources.unified[\"a\"]");
+        assert_eq!(value["errno"], "EINVAL");
+        assert_eq!(value.as_object().unwrap().len(), 5);
     }
 
     #[test]

@@ -28,14 +28,21 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
 
+use crate::error::StepFailed;
+
 /// Longest packet: a failure's text is cut to fit (I1: bounded, one packet each, nothing parsed but fixed fields).
 const MAX_PACKET: usize = 8192;
+
+/// The longest that the cloned side may take to its next message, less what hooks of its own may take: file systems to be mounted
+/// and directories to be copied into a tmpfs take their time, and a server that does not answer must not take all of it.
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 
 /// What the cloned side says.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,18 +53,7 @@ pub(crate) enum FromInit {
     /// The number of the notify descriptor in the sender.
     Listener(i32),
     Ready,
-    Failed(Failure),
-}
-
-/// An error on its way from the container to the runtime.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
-    /// Name of the step, as in the step tables of `init`.
-    pub(crate) step: String,
-    /// errno at the root of the error, 0 if there was none.
-    pub(crate) errno: i32,
-    /// The whole chain, outermost first.
-    pub(crate) chain: String,
+    Failed(StepFailed),
 }
 
 /// The runtime closed its end: it died, or gave up and has told its caller why. Nothing is left to be told.
@@ -117,7 +113,7 @@ impl FromInit {
                 let text = String::from_utf8_lossy(text);
                 let (step, chain) = text.split_once('\0')?;
                 let errno = i32::from_le_bytes(errno.try_into().ok()?);
-                Some(FromInit::Failed(Failure {
+                Some(FromInit::Failed(StepFailed {
                     step: step.to_owned(),
                     errno,
                     chain: chain.to_owned(),
@@ -218,12 +214,27 @@ impl RuntimeEnd {
 
     /// The next message, or `None` when the other side has closed its end (died, or, after `Committed`, became the program).
     /// Watches `pidfd` as well, so that a killed child whose socket lives on in a sibling cannot hang the runtime.
-    pub(crate) fn receive(&self, pidfd: Option<BorrowedFd<'_>>) -> Result<Option<FromInit>> {
+    /// `limit` is none where a hook without a timeout may run meanwhile.
+    pub(crate) fn receive(
+        &self,
+        pidfd: Option<BorrowedFd<'_>>,
+        limit: Option<Duration>,
+    ) -> Result<Option<FromInit>> {
         let mut polled = vec![PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         polled.extend(pidfd.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let until = limit.map(|limit| Instant::now() + limit);
         loop {
-            match poll(&mut polled, PollTimeout::NONE) {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let timeout = left.map_or(PollTimeout::NONE, |left| {
+                let left = left + Duration::from_millis(1);
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            });
+            match poll(&mut polled, timeout) {
                 Err(Errno::EINTR) => {}
+                Ok(0) => bail!(
+                    "no word from the container's init within {} s",
+                    limit.unwrap_or_default().as_secs()
+                ),
                 other => break other.context("wait for the container's init").map(drop)?,
             }
         }
@@ -311,7 +322,7 @@ mod tests {
 
     #[test]
     fn messages_survive_the_wire() {
-        let failure = Failure {
+        let failure = StepFailed {
             step: "mounts".into(),
             errno: 2,
             chain: "mount `x`: no such file or directory".into(),
@@ -348,7 +359,7 @@ mod tests {
     #[test]
     fn last_words_outlive_a_message_that_was_not_read() {
         let (runtime, init) = pair().unwrap();
-        let failure = FromInit::Failed(Failure {
+        let failure = FromInit::Failed(StepFailed {
             step: "session keyring".into(),
             errno: 22,
             chain: "invalid argument".into(),
@@ -356,20 +367,25 @@ mod tests {
         init.send(&failure).unwrap();
         runtime.send(ToInit::Placed(1)).unwrap();
         drop(init);
-        assert_eq!(runtime.receive(None).unwrap(), Some(failure));
-        assert_eq!(runtime.receive(None).unwrap(), None);
+        assert_eq!(
+            runtime.receive(None, Some(ANSWER_LIMIT)).unwrap(),
+            Some(failure)
+        );
+        assert_eq!(runtime.receive(None, Some(ANSWER_LIMIT)).unwrap(), None);
     }
 
     #[test]
     fn a_long_failure_is_cut_and_still_read() {
-        let failure = Failure {
+        let failure = StepFailed {
             step: "s".into(),
             errno: 1,
-            chain: "y".repeat(100_000),
+            // More than the kernel takes in one packet.
+            chain: "y".repeat(1_000_000),
         };
         let (runtime, init) = pair().unwrap();
         init.send(&FromInit::Failed(failure)).unwrap();
-        let Some(FromInit::Failed(read)) = runtime.receive(None).unwrap() else {
+        let Some(FromInit::Failed(read)) = runtime.receive(None, Some(ANSWER_LIMIT)).unwrap()
+        else {
             panic!("no failure")
         };
         assert_eq!((read.step.as_str(), read.errno), ("s", 1));
@@ -383,7 +399,7 @@ mod tests {
         init.give_listener(init.as_fd()).unwrap();
         let number = init.as_fd().as_raw_fd();
         assert_eq!(
-            runtime.receive(None).unwrap(),
+            runtime.receive(None, Some(ANSWER_LIMIT)).unwrap(),
             Some(FromInit::Listener(number))
         );
     }
@@ -393,6 +409,15 @@ mod tests {
         let (runtime, init) = pair().unwrap();
         drop(runtime);
         assert!(init.await_placed().unwrap_err().is::<RuntimeGone>());
+    }
+
+    #[test]
+    fn a_silent_init_is_not_waited_for_without_end() {
+        let (runtime, init) = pair().unwrap();
+        let limit = Some(Duration::from_millis(20));
+        let error = runtime.receive(None, limit).unwrap_err().to_string();
+        assert!(error.contains("no word from"), "{error}");
+        drop(init);
     }
 
     #[test]

@@ -41,6 +41,16 @@ fn every_field_has_a_row_and_every_row_a_field() {
     assert!(unknown.is_empty(), "not in the schema: {unknown:?}");
 }
 
+/// `rundlet check` knows the specification's fields and no others.
+#[test]
+fn check_knows_the_fields_of_the_schema() {
+    let (fields, _) = Schema::load().config();
+    let fields: BTreeSet<String> = fields.into_iter().map(|field| field.path).collect();
+    let known = include_str!("../src/spec/fields.txt");
+    let known: BTreeSet<String> = known.lines().map(str::to_owned).collect();
+    assert_eq!(known, fields);
+}
+
 #[test]
 fn every_row_is_whole_and_of_a_test_that_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/root");

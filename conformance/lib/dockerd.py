@@ -3,6 +3,9 @@
 The runtime is given to it BY PATH ALONE, as the default runtime. BuildKit does not look at that setting: it takes
 the first `runc` of PATH, so the daemon also gets a folder with a link of that name in front of its PATH.
 
+`live`: as Debian's docker.socket and `live-restore` make it: the socket outlives the daemon, which gets it as a descriptor,
+and so do the containers. `restart` is for that.
+
 By hand:  dockerd.py RUNTIME [COMMAND...]    runs COMMAND (default: a shell) with DOCKER_HOST set and the images
                                              `busybox` and `debian` loaded, and takes everything away afterwards.
 """
@@ -22,6 +25,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import images  # noqa: E402
 import sandbox  # noqa: E402
 
+# systemd's way to hand a socket over: descriptor 3, and the number of the process that it is meant for.
+ACTIVATE = ("import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid())); "
+            "os.execvp(sys.argv[2], sys.argv[2:])")
 BRIDGE = "10.231.1.1/24"
 REMAP = (100000, 65536)
 
@@ -46,13 +52,15 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Daemon:
-    def __init__(self, folder, runtime, cgroup_parent, remap=False):
-        self.folder, self.runtime, self.cgroup_parent, self.remap = folder, runtime, cgroup_parent, remap
+    GROUP = 2375  # may use the socket of a `live` daemon, as Debian's group docker may
+
+    def __init__(self, folder, runtime, cgroup_parent, remap=False, live=False):
+        self.folder, self.runtime, self.cgroup_parent, self.remap, self.live = folder, runtime, cgroup_parent, remap, live
         self.socket = os.path.join(folder, "docker.sock")
         self.host = "unix://" + self.socket
         self.exec_root = os.path.join(folder, "exec")
         self.log = os.path.join(folder, "dockerd.log")
-        self.process = None
+        self.process = self.listener = None
         self.left = set()  # what cases left behind
 
     def config(self):
@@ -70,6 +78,8 @@ class Daemon:
         }
         if self.remap:
             config["userns-remap"] = "nobody:nogroup"
+        if self.live:
+            config.update({"hosts": ["fd://"], "live-restore": True})
         return config
 
     def start(self, deadline=60.0):
@@ -83,17 +93,29 @@ class Daemon:
                     f.write(f"nobody:{REMAP[0]}:{REMAP[1]}\nnogroup:{REMAP[0]}:{REMAP[1]}\n")
                 open(name, "a", encoding="utf-8").close()
                 subprocess.run(["mount", "--bind", mine, name], check=True, timeout=10)
-        path = os.path.join(self.folder, "daemon.json")
-        with open(path, "w", encoding="utf-8") as f:
+        with open(os.path.join(self.folder, "daemon.json"), "w", encoding="utf-8") as f:
             json.dump(self.config(), f, indent=2)
         shims = os.path.join(self.folder, "path")
         os.makedirs(shims)
         os.symlink(self.runtime, os.path.join(shims, "runc"))
-        env = {**os.environ, "PATH": shims + ":" + os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")}
+        if self.live:
+            self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.listener.bind(self.socket)
+            os.chown(self.socket, 0, self.GROUP)
+            os.chmod(self.socket, 0o660)
+            self.listener.listen(128)
+        return self._launch(deadline)
+
+    def _launch(self, deadline):
+        env = {**os.environ, "PATH": os.path.join(self.folder, "path") + ":" + os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")}
         env.pop("DOCKER_HOST", None)
+        command = ["dockerd", "--config-file", os.path.join(self.folder, "daemon.json")]
+        passed = [self.listener.fileno()] if self.live else []
+        if self.live:
+            command = [sys.executable, "-c", ACTIVATE, str(passed[0]), *command]
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(["dockerd", "--config-file", path], stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, env=env, start_new_session=True)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, pass_fds=passed,
+                                            start_new_session=True)
         end = time.monotonic() + deadline
         while True:
             try:
@@ -148,15 +170,32 @@ class Daemon:
                 trouble.append(reply.decode(errors="replace").strip())
         return trouble
 
+    def restart(self, number, deadline=120.0):
+        """Ends the daemon with signal `number`, waits until its containerd is gone too, and starts both anew."""
+        contained = self._containerd()
+        self.process.send_signal(number)
+        self.process.wait(60)
+        end = time.monotonic() + 60
+        while contained is not None and os.path.exists(f"/proc/{contained}/exe"):
+            if time.monotonic() > end:
+                raise RuntimeError(f"containerd {contained} outlives its dockerd")
+            time.sleep(0.05)
+        return self._launch(deadline)
+
+    def _containerd(self):
+        """The number of the daemon's containerd, if that runs."""
+        try:
+            with open(os.path.join(self.exec_root, "containerd/containerd.pid"), encoding="utf-8") as f:
+                pid = int(f.read())
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                return pid if self.exec_root.encode() in f.read() else None
+        except (OSError, ValueError):
+            return None
+
     def stop(self):
         if self.process is None:
             return
-        contained = None
-        try:
-            with open(os.path.join(self.exec_root, "containerd/containerd.pid"), encoding="utf-8") as f:
-                contained = int(f.read())
-        except (OSError, ValueError):
-            pass
+        contained = self._containerd()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -164,11 +203,11 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        if contained is not None and os.path.exists(f"/proc/{contained}/cmdline"):
-            with open(f"/proc/{contained}/cmdline", "rb") as f:
-                if self.exec_root.encode() in f.read():
-                    os.kill(contained, signal.SIGKILL)
+        if contained is not None and self._containerd() == contained:
+            os.kill(contained, signal.SIGKILL)
         self.process = None
+        if self.listener is not None:
+            self.listener.close()
         subprocess.run(["umount", "-l", self.exec_root], check=False, timeout=10)
 
 

@@ -1,7 +1,8 @@
 """The images of the engine tests, made from Debian packages; nothing is pulled from a registry.
 
-`busybox` is made anew each time from the host's static busybox. `debian` (nginx, MariaDB, Redis, Python) takes about
-a minute with mmdebstrap and is kept under RUNDLET_CACHE (default /var/tmp/rundlet-cache).
+`busybox` is made anew each time from the host's static busybox. `debian` (nginx, MariaDB, Redis, Python) and `services`
+(PostgreSQL, Tomcat ...) take a minute or two with mmdebstrap each and are kept under RUNDLET_CACHE (default
+/var/tmp/rundlet-cache).
 """
 
 import fcntl
@@ -16,6 +17,9 @@ PACKAGES = "nginx-light,mariadb-server,redis-server,python3,procps,iproute2,libc
 SUITE = "bookworm"
 MIRROR = "http://deb.debian.org/debian"
 VERSION = 2  # part of the cached file's name: raise it when what is built changes
+SERVICES = ("postgresql,tomcat10,default-jre-headless,php-fpm,docker-registry,docker-compose,python3-docker,python3-psycopg2,"
+            "netdata-core,netdata-web,netdata-plugins-bash,curl,jq,procps,iproute2")
+SERVICES_VERSION = 2
 
 PASSWD = """root:x:0:0:root:/root:/bin/sh
 alice:x:1000:1000:Alice:/home/alice:/bin/sh
@@ -72,11 +76,11 @@ def busybox_tar(path):
             add(name, 0o777, 0, tarfile.SYMTYPE, link=target)
 
 
-def debian_tar():
-    """The path of the Debian image's tar; builds it at first."""
+def _built(name, packages, hooks):
+    """The path of the tar `name`, a Debian with `packages`, from the cache; built if it isn't there."""
     cache = os.environ.get("RUNDLET_CACHE", "/var/tmp/rundlet-cache")
     os.makedirs(cache, exist_ok=True)
-    path = os.path.join(cache, f"{SUITE}-engine-tests-{VERSION}.tar")
+    path = os.path.join(cache, name)
     with open(os.path.join(cache, "lock"), "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.exists(path):
@@ -86,9 +90,8 @@ def debian_tar():
         options = [f"--dpkgopt=path-exclude={p}" for p in ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")]
         # The dates are not checked because the clock of a test machine may be off; signatures are.
         options += ["--aptopt=Acquire::Check-Valid-Until \"false\"", "--aptopt=Acquire::Check-Date \"false\""]
-        command = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={PACKAGES}", *options,
+        command = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={packages}", *options, *hooks,
                    "--customize-hook=rm -f \"$1\"/etc/machine-id \"$1\"/etc/resolv.conf \"$1\"/etc/hostname",
-                   "--customize-hook=rm -rf \"$1\"/var/lib/mysql/* \"$1\"/var/log/*.log",
                    SUITE, part, f"deb {os.environ.get('RUNDLET_MIRROR', MIRROR)} {SUITE} main"]
         try:
             subprocess.run(command, check=True, timeout=900, stdin=subprocess.DEVNULL)
@@ -97,6 +100,20 @@ def debian_tar():
             if os.path.exists(part):
                 os.unlink(part)
     return path
+
+
+def debian_tar():
+    """The Debian image of the engine tests: nginx, MariaDB, Redis, Python."""
+    return _built(f"{SUITE}-engine-tests-{VERSION}.tar", PACKAGES,
+                  ["--customize-hook=rm -rf \"$1\"/var/lib/mysql/* \"$1\"/var/log/*.log"])
+
+
+def services_tar():
+    """The Debian image of the other workloads: PostgreSQL, Tomcat, PHP-FPM, a registry, what talks to docker.sock."""
+    # The packages of Java and PostgreSQL link their manual pages, into folders that path-exclude leaves out.
+    return _built(f"{SUITE}-services-{SERVICES_VERSION}.tar", SERVICES,
+                  ["--essential-hook=mkdir -p \"$1\"/usr/share/man/man1 \"$1\"/usr/share/man/man7",
+                   "--customize-hook=rm -rf \"$1\"/var/lib/postgresql/*/main \"$1\"/etc/postgresql/*/main"])
 
 
 def debian_with_files_tar(path):

@@ -16,6 +16,9 @@ _rundlet() {
             ",$1")
                 cmd="rundlet"
                 ;;
+            rundlet,check)
+                cmd="rundlet__subcmd__check"
+                ;;
             rundlet,checkpoint)
                 cmd="rundlet__subcmd__checkpoint"
                 ;;
@@ -77,7 +80,7 @@ _rundlet() {
 
     case "${cmd}" in
         rundlet)
-            opts="-v --root --log --log-format --debug --systemd-cgroup --rootless --version create start run exec state list ps events kill pause resume delete spec features update checkpoint restore help"
+            opts="-v --root --log --log-format --debug --systemd-cgroup --rootless --version create start run exec state list ps events kill pause resume delete spec check features update checkpoint restore help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -96,6 +99,28 @@ _rundlet() {
                     return 0
                     ;;
                 --rootless)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rundlet__subcmd__check)
+            opts="-f --config --json --strict --overlay"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -153,7 +178,7 @@ _rundlet() {
             return 0
             ;;
         rundlet__subcmd__create)
-            opts="-b -f --bundle --config --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --overlay --overlay-upper"
+            opts="-b -f --bundle --config --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --overlay --overlay-upper --dry-run --format"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -192,6 +217,10 @@ _rundlet() {
                     return 0
                     ;;
                 --overlay-upper)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

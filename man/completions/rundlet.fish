@@ -44,6 +44,7 @@ complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "pause" -d 'freeze a
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "resume" -d 'thaw all processes of a paused container'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "delete" -d 'remove a stopped container'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "spec" -d 'write a config.json to start from'
+complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "check" -d 'look for mistakes in a bundle, and for what this host lacks'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "features" -d 'print what this version supports as JSON'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "update" -d 'change the resource limits of a container'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "checkpoint" -d 'save a running container to files'
@@ -56,9 +57,11 @@ complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l pidfd-socket 
 complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l pid-file -d 'file to write the process id to' -r -F
 complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l preserve-fds -d 'pass N more descriptors to the container (standard streams + $LISTEN_FDS + N in all)' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l overlay-upper -d 'write to a layer above the root file system that stays in DIR' -r -F
+complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l format -d 'form of what --dry-run prints: text or json' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l no-pivot -d 'do not use pivot_root (for a root file system on top of a ramdisk)'
 complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l no-new-keyring -d 'keep the caller\'s session keyring instead of a new one'
 complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l overlay -d 'write to a layer above the root file system that goes away with the container'
+complete -c rundlet -n "__fish_rundlet_using_subcommand create" -l dry-run -d 'make nothing, but print what would be done, in its order'
 complete -c rundlet -n "__fish_rundlet_using_subcommand run" -s b -l bundle -d 'directory of the bundle (default: the current directory)' -r -F
 complete -c rundlet -n "__fish_rundlet_using_subcommand run" -s f -l config -d 'name of the configuration file, below the bundle unless absolute (default: config.json)' -r -F
 complete -c rundlet -n "__fish_rundlet_using_subcommand run" -l console-socket -d 'path of the AF_UNIX socket that receives the master end of the console\'s terminal' -r -F
@@ -98,6 +101,10 @@ complete -c rundlet -n "__fish_rundlet_using_subcommand kill" -s a -l all -d 'ob
 complete -c rundlet -n "__fish_rundlet_using_subcommand delete" -s f -l force -d 'kill the container first if it runs (SIGKILL)'
 complete -c rundlet -n "__fish_rundlet_using_subcommand spec" -s b -l bundle -d 'directory of the bundle (default: the current directory)' -r -F
 complete -c rundlet -n "__fish_rundlet_using_subcommand spec" -l rootless -d 'for a container that needs no privileges on the host'
+complete -c rundlet -n "__fish_rundlet_using_subcommand check" -s f -l config -d 'name of the configuration file, below the bundle unless absolute (default: config.json)' -r -F
+complete -c rundlet -n "__fish_rundlet_using_subcommand check" -l json -d 'print one JSON object instead of lines'
+complete -c rundlet -n "__fish_rundlet_using_subcommand check" -l strict -d 'fail on warnings, too'
+complete -c rundlet -n "__fish_rundlet_using_subcommand check" -l overlay -d 'as with create: write to a layer above the root file system'
 complete -c rundlet -n "__fish_rundlet_using_subcommand update" -s r -l resources -d 'file with what is to change, in the form of linux.resources; `-` is standard input. All other options but those of Intel RDT are ignored then' -r -F
 complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l blkio-weight -d 'weight of block I/O, 10 to 1000' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l cpu-period -d 'period of the CPU quota in microseconds' -r

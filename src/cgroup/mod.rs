@@ -11,6 +11,7 @@ mod dir;
 mod kill;
 pub(crate) mod path;
 mod place;
+mod preview;
 pub(crate) mod procs;
 pub(crate) mod record;
 #[cfg(test)]

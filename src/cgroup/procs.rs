@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid};
 
 use super::dir::{Dir, is_gone};
+use crate::fs::culprit;
 use crate::sys::pidfd;
 
 /// Every process in the cgroup and below it. A cgroup that vanishes meanwhile has none.
@@ -86,21 +87,7 @@ pub(crate) fn attach(dir: &Dir, pid: Pid) -> Result<()> {
 /// state D first.
 pub(crate) fn describe(pids: &[i32]) -> String {
     const SHOWN: usize = 5;
-    let waits = |pid: &i32| match std::fs::read_to_string(format!("/proc/{pid}/wchan")) {
-        Ok(place) if !place.is_empty() && place != "0" => format!(", waiting in `{place}`"),
-        _ => String::new(),
-    };
-    let one = |pid: &i32| match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => {
-            let command = stat.split_once('(').and_then(|(_, r)| r.rsplit_once(')'));
-            let (command, rest) = command.unwrap_or(("?", " ?"));
-            let state = rest.split_whitespace().next().unwrap_or("?");
-            let waits = waits(pid);
-            format!("{pid} ({}, state {state}{waits})", command.escape_debug())
-        }
-        Err(_) => pid.to_string(),
-    };
-    let mut all: Vec<String> = pids.iter().map(one).collect();
+    let mut all: Vec<String> = pids.iter().map(|pid| culprit::process(*pid)).collect();
     all.sort_by_key(|text| !text.contains(", state D"));
     all.truncate(SHOWN);
     let mut text = all.join(", ");

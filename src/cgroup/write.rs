@@ -83,9 +83,9 @@ impl Write {
             _ => self.file.to_string(),
         };
         let hint = match errno {
-            Errno::ENOENT => " (this kernel or its loaded modules do not offer it here)",
-            Errno::EACCES | Errno::EPERM => " (the runtime may not change it)",
-            Errno::ERANGE | Errno::EINVAL => " (the kernel does not take this value)",
+            Errno::ENOENT => " (hint: this kernel or its loaded modules do not offer it here)",
+            Errno::EACCES | Errno::EPERM => " (hint: the runtime may not change it)",
+            Errno::ERANGE | Errno::EINVAL => " (hint: the kernel does not take this value)",
             _ => "",
         };
         anyhow!(errno).context(format!(

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::absolute;
 use crate::container;
+use crate::container::explain::Action;
 use crate::container::options::{Context, CreateOptions, Overlay};
 
 #[derive(clap::Args)]
@@ -45,6 +46,24 @@ pub(super) struct CreateArgs {
     overlay_upper: Option<PathBuf>,
 }
 
+/// What only `create` has.
+#[derive(clap::Args)]
+pub(super) struct OnlyCreateArgs {
+    #[command(flatten)]
+    create: CreateArgs,
+    /// make nothing, but print what would be done, in its order
+    #[arg(long)]
+    dry_run: bool,
+    /// form of what --dry-run prints: text or json
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_default_value = true
+    )]
+    format: String,
+}
+
 impl CreateArgs {
     pub(super) fn options(&self) -> Result<CreateOptions> {
         let overlay = match (self.overlay, &self.overlay_upper) {
@@ -67,7 +86,30 @@ impl CreateArgs {
     }
 }
 
-pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<i32> {
-    container::create::create(context, &args.options()?)?;
+pub(super) fn run(context: &Context, args: &OnlyCreateArgs) -> Result<i32> {
+    let options = args.create.options()?;
+    if !args.dry_run {
+        container::create::create(context, &options)?;
+        return Ok(0);
+    }
+    let actions = container::explain::explain(context, &options)?;
+    match args.format.as_str() {
+        "text" => super::print(&text(&actions))?,
+        "json" => {
+            let all = actions.iter().map(|action| {
+                serde_json::json!({"step": action.step, "action": action.text, "detail": action.detail})
+            });
+            let all: Vec<serde_json::Value> = all.collect();
+            super::print(&format!("{}\n", serde_json::to_string_pretty(&all)?))?;
+        }
+        other => bail!("--format: invalid format option `{other}` (text or json)"),
+    }
     Ok(0)
+}
+
+fn text(actions: &[Action]) -> String {
+    let lines = actions
+        .iter()
+        .flat_map(|action| [action.step, ": ", action.text.as_str(), "\n"]);
+    lines.collect()
 }

@@ -32,7 +32,7 @@ pub(super) fn run(context: &Context, args: &ListArgs) -> Result<i32> {
         // An empty list is `null`, as a Go program prints it.
         "json" if containers.is_empty() => print("null\n")?,
         "json" => print(&format!("{}\n", serde_json::to_string(&containers)?))?,
-        _ => bail!("invalid format option"),
+        other => bail!("--format: invalid format option `{other}` (table or json)"),
     }
     Ok(0)
 }

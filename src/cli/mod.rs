@@ -4,6 +4,7 @@
 //! Exit codes: 0; 1 for every failure and for wrong usage; 255 when `exec` fails before or beside
 //! its process; otherwise what `run` and `exec` return, the code of the container's process.
 
+mod check;
 mod checkpoint;
 mod create;
 mod delete;
@@ -77,10 +78,10 @@ macro_rules! verb {
 const ANY: usize = usize::MAX;
 
 /// In the order of the help text.
-static VERBS: [Verb; 18] = [
+static VERBS: [Verb; 19] = [
     verb!(
         "create",
-        create::run(CreateArgs),
+        create::run(OnlyCreateArgs),
         Words::Exactly(1),
         "<container-id>",
         "create a container"
@@ -170,6 +171,13 @@ static VERBS: [Verb; 18] = [
         "write a config.json to start from"
     ),
     verb!(
+        "check",
+        check::run(CheckArgs),
+        Words::Exactly(1),
+        "<bundle>",
+        "look for mistakes in a bundle, and for what this host lacks"
+    ),
+    verb!(
         "features",
         features::run(FeaturesArgs),
         Words::Exactly(0),
@@ -242,7 +250,7 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
     match dispatch(args) {
         Ok(Ok(code)) => exit(code),
         Ok(Err(Failure { error, code })) => {
-            log::fatal(&crate::error::chain(&error));
+            log::fatal(&crate::error::report(&error));
             exit(code)
         }
         Err(misuse) => {
@@ -250,7 +258,7 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
             if let Usage::Of(verb) = misuse.usage {
                 drop(std::io::stderr().write_all(help::usage(verb).as_bytes()));
             }
-            log::fatal(&misuse.message);
+            log::fatal_text(&misuse.message);
             1
         }
     }

@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context, args: &PsArgs) -> Result<i32> {
             print(&format!("{json}\n"))?;
             return Ok(0);
         }
-        _ => bail!("invalid format option"),
+        other => bail!("--format: invalid format option `{other}` (table or json)"),
     }
     let default = [OsString::from("-ef")];
     let options = if args.options.is_empty() {

@@ -26,8 +26,12 @@ const MASTER_NAME: &[u8] = b"/dev/ptmx";
 
 /// Connects to the socket of `--console-socket` or `--pidfd-socket` (`option`, for messages).
 pub(crate) fn connect(option: &str, path: &Path) -> Result<OwnedFd> {
-    unix::connect(path, SockType::Stream)
-        .with_context(|| format!("{option}: connect to `{}`", path.display()))
+    let connected = unix::connect(path, SockType::Stream);
+    let hint = match connected {
+        Err(Errno::EAGAIN) => " (who listens there accepts nobody, for 10 s)",
+        _ => "",
+    };
+    connected.with_context(|| format!("{option}: connect to `{}`{hint}", path.display()))
 }
 
 /// Sends a pidfd over `--pidfd-socket`. `kind` is `standard` for a container's init and `setns` for exec, as with runc.

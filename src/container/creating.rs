@@ -13,15 +13,16 @@ use super::status::Status;
 use super::store::Slot;
 use super::{Container, Live, delete, id_maps, listener, placement, status};
 use crate::cgroup::Cgroup;
-use crate::fs::atomic;
+use crate::fs::{atomic, culprit};
 use crate::plan::Plan;
 use crate::plan::delegation::Delegation;
+use crate::plan::hooks::longest;
 use crate::plan::host::Host;
 use crate::plan::namespaces::Kind;
 use crate::plan::rdt::Rdt;
 use crate::plan::resources::Resources;
 use crate::plan::state::Filtered;
-use crate::proto::{FromInit, RuntimeEnd, ToInit};
+use crate::proto::{ANSWER_LIMIT, FromInit, RuntimeEnd, ToInit};
 use crate::sys::pidfd;
 use crate::{hooks, log, net, rdt};
 
@@ -136,7 +137,7 @@ impl Drop for Creating {
         if let Some((pid, pidfd)) = &self.init {
             // ESRCH: it has died by itself; it is reaped all the same.
             let _ = pidfd::send_signal(pidfd.as_fd(), libc::SIGKILL);
-            let _ = nix::sys::wait::waitpid(*pid, None);
+            placement::reap(*pid, pidfd.as_fd());
         }
         if let Some(group) = &mut self.rdt {
             group.undo();
@@ -256,29 +257,32 @@ impl Ready {
     }
 
     fn adopt(&mut self, pid: Pid) -> Result<()> {
-        let (stage, _) = self.init()?;
-        if stage == pid {
+        if self.pid()? == pid {
             return Ok(());
         }
         let pidfd =
             pidfd::open(pid).with_context(|| format!("open pidfd of init process {pid}"))?;
-        self.creating.init = Some((pid, pidfd));
-        nix::sys::wait::waitpid(stage, None).context("wait for the stage process")?;
-        Ok(())
+        match self.creating.init.replace((pid, pidfd)) {
+            Some((stage, pidfd)) => placement::await_stage(stage, pidfd.as_fd()),
+            None => Ok(()),
+        }
     }
 
     /// The next message; a failure or a death becomes the error.
     fn receive(&self) -> Result<FromInit> {
         let (pid, pidfd) = self.init()?;
-        match self.end.receive(Some(pidfd))? {
+        let hooks = &self.plan.hooks.create_container;
+        let limit = longest(hooks).map(|hooks| hooks + ANSWER_LIMIT);
+        let message = self.end.receive(Some(pidfd), limit);
+        match message.with_context(|| culprit::process_in_cgroup(pid.as_raw()))? {
             Some(FromInit::Failed(failure)) => Err(placement::failure(&failure)),
             Some(message) => Ok(message),
-            None => Err(self.death(pid)),
+            None => Err(self.death(pid, pidfd)),
         }
     }
 
-    fn death(&self, pid: Pid) -> anyhow::Error {
-        let how = placement::describe_death(pid);
+    fn death(&self, pid: Pid, pidfd: BorrowedFd<'_>) -> anyhow::Error {
+        let how = placement::describe_death(pid, pidfd);
         let killed = self
             .creating
             .cgroup
@@ -287,10 +291,10 @@ impl Ready {
             .unwrap_or(0);
         if killed > 0 {
             let limit = self.plan.resources.memory.limit;
-            let limit = limit.map_or_else(String::new, |limit| format!(" of {limit} bytes"));
+            let limit = limit.map_or_else(String::new, |limit| format!("{limit} bytes are "));
             return anyhow!(
-                "container init was OOM-killed before the program was started ({how}): linux.resources.memory.limit{limit} \
-                 is too low: the runtime needs up to {START_NEEDS} KiB of it to start a small program"
+                "container init was OOM-killed before the program was started ({how}): linux.resources.memory.limit: {limit}too low \
+                 (hint: the runtime needs up to {START_NEEDS} KiB of it to start a small program)"
             );
         }
         // Loaded early, it stands in the way of the init itself, even of its last words.
@@ -298,8 +302,8 @@ impl Ready {
         let early_filter =
             (self.plan.seccomp.as_ref()).is_some_and(|profile| !unprivileged || profile.notifies());
         let hint = if early_filter {
-            "; linux.seccomp without process.noNewPrivileges, or with SCMP_ACT_NOTIFY, must also allow what the runtime does last: \
-             setresuid, capset, sendmsg, execve and the like"
+            " (hint: linux.seccomp without process.noNewPrivileges, or with SCMP_ACT_NOTIFY, must also allow what the runtime does last: \
+             setresuid, capset, sendmsg, execve and the like)"
         } else {
             ""
         };
@@ -390,8 +394,11 @@ impl Ready {
 
     /// After `commit` without a gate: waits until the init has become the user's program.
     pub(super) fn await_exec(&self) -> Result<()> {
-        let (_, pidfd) = self.init()?;
-        match self.end.receive(Some(pidfd))? {
+        let (pid, pidfd) = self.init()?;
+        let hooks = &self.plan.hooks.start_container;
+        let limit = longest(hooks).map(|hooks| hooks + ANSWER_LIMIT);
+        let message = self.end.receive(Some(pidfd), limit);
+        match message.with_context(|| culprit::process_in_cgroup(pid.as_raw()))? {
             // The socket was closed by execve, or by a program that has already ended.
             None => Ok(()),
             Some(FromInit::Failed(failure)) => Err(placement::failure(&failure)),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -16,6 +15,7 @@ use super::store::{Slot, Store};
 use super::{Container, Live, Stopped, kill};
 use crate::cgroup::Cgroup;
 use crate::error::NotExist;
+use crate::fs::culprit;
 use crate::sys::pidfd;
 use crate::{hooks, log, rdt};
 
@@ -103,7 +103,7 @@ fn force_stop_creating(container: Container) -> Result<Stopped> {
                     .with_context(|| format!("kill creating process {}", creator.pid));
             }
         }
-        poll_exit(pidfd.as_fd())?;
+        await_end(pidfd.as_fd(), creator.pid, "creating process")?;
     }
     // The record may have been completed meanwhile.
     let container = Container::load(container.slot)?;
@@ -116,39 +116,19 @@ fn force_stop_creating(container: Container) -> Result<Stopped> {
     }
 }
 
-/// Waits for readiness of a pidfd: the process has ended.
-fn poll_exit(pidfd: BorrowedFd<'_>) -> Result<bool> {
-    let timeout = PollTimeout::try_from(DEATH_DEADLINE).unwrap_or(PollTimeout::MAX);
-    let mut polled = [PollFd::new(pidfd, PollFlags::POLLIN)];
-    loop {
-        match poll(&mut polled, timeout) {
-            Err(Errno::EINTR) => {}
-            other => return Ok(other.context("wait for a process to end")? > 0),
-        }
-    }
+pub(super) fn await_death(live: &Live) -> Result<()> {
+    await_end(live.pidfd(), live.init.pid, "init process")
+        .with_context(|| format!("container `{}`", live.container.slot.id))
 }
 
-pub(super) fn await_death(live: &Live) -> Result<()> {
-    if poll_exit(live.pidfd())? {
+fn await_end(pidfd: BorrowedFd<'_>, pid: i32, what: &str) -> Result<()> {
+    if pidfd::await_end(pidfd, DEATH_DEADLINE).context("wait for a process to end")? {
         return Ok(());
     }
-    let pid = live.init.pid;
-    let read =
-        |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let stat = read("stat");
-    let state = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .trim_start()
-        .chars()
-        .next()
-        .unwrap_or('?');
     bail!(
-        "container `{}`: init process {pid} did not end within {} s of SIGKILL (state {state}, waiting in `{}`); the state is kept",
-        live.container.slot.id,
-        DEATH_DEADLINE.as_secs(),
-        read("wchan")
+        "{what} {} did not end within {} s of SIGKILL; the state is kept",
+        culprit::process_in_cgroup(pid),
+        DEATH_DEADLINE.as_secs()
     )
 }
 

@@ -17,14 +17,14 @@ use super::status::Status;
 use super::store::FILTER;
 use super::{Container, Live, listener, placement};
 use crate::cgroup::{Place, is_permission};
-use crate::fs::atomic;
+use crate::fs::{atomic, culprit};
 use crate::init::{self, Child, Groups};
 use crate::plan::host::Host;
 use crate::plan::namespaces::Kind;
 use crate::plan::process::{Process, last_of_each};
 use crate::plan::scheduling::CpuAffinity;
 use crate::plan::state::Filtered;
-use crate::proto::{self, FromInit, RuntimeEnd, ToInit};
+use crate::proto::{self, ANSWER_LIMIT, FromInit, RuntimeEnd, ToInit};
 use crate::seccomp::Program;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::pidfd;
@@ -156,7 +156,7 @@ impl Drop for Tenant {
     fn drop(&mut self) {
         if !self.committed {
             let _ = pidfd::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
-            let _ = nix::sys::wait::waitpid(self.pid, None);
+            placement::reap(self.pid, self.pidfd.as_fd());
         }
     }
 }
@@ -302,22 +302,30 @@ impl Tenant {
         match self.receive()? {
             FromInit::InitPid(pid) => {
                 let stage = std::mem::replace(&mut self.pid, Pid::from_raw(pid));
-                self.pidfd = pidfd::open(Pid::from_raw(pid))
+                let pidfd = pidfd::open(Pid::from_raw(pid))
                     .with_context(|| format!("open pidfd of process {pid}"))?;
-                nix::sys::wait::waitpid(stage, None).context("wait for the stage process")?;
-                Ok(())
+                let of_stage = std::mem::replace(&mut self.pidfd, pidfd);
+                placement::await_stage(stage, of_stage.as_fd())
             }
             other => bail!("expected the process's pid, got {other:?}"),
         }
     }
 
+    /// A message, or the end of the conversation; no hook runs in between.
+    fn hear(&self) -> Result<Option<FromInit>> {
+        let message = self
+            .end
+            .receive(Some(self.pidfd.as_fd()), Some(ANSWER_LIMIT));
+        message.with_context(|| culprit::process_in_cgroup(self.pid.as_raw()))
+    }
+
     fn receive(&self) -> Result<FromInit> {
-        match self.end.receive(Some(self.pidfd.as_fd()))? {
+        match self.hear()? {
             Some(FromInit::Failed(failure)) => Err(placement::failure(&failure)),
             Some(message) => Ok(message),
             None => bail!(
                 "the process died before it was ready: {}",
-                placement::describe_death(self.pid)
+                placement::describe_death(self.pid, self.pidfd.as_fd())
             ),
         }
     }
@@ -329,7 +337,7 @@ impl Tenant {
             placement::send_pidfd(socket, self.pidfd.as_fd(), "setns")?;
         }
         self.end.send(ToInit::Committed)?;
-        match self.end.receive(Some(self.pidfd.as_fd()))? {
+        match self.hear()? {
             None => {}
             Some(FromInit::Failed(failure)) => return Err(placement::failure(&failure)),
             Some(other) => bail!("unexpected message {other:?} from the process"),

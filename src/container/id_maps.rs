@@ -2,18 +2,24 @@
 //! newgidmap(1), which look up what /etc/subuid and /etc/subgid grant to the user. Called by `creating.rs` while the cloned
 //! process waits.
 
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::unistd::Pid;
 
-use crate::fs::procfs;
+use crate::fs::{culprit, procfs};
 use crate::plan::host::Host;
 use crate::plan::namespaces::{IdMap, Namespaces, is_own_alone, map_text};
+use crate::sys::pidfd;
 
 /// Where the helpers are looked for, never in the caller's PATH (X6). The last is where `NixOS` has its set-user-id programs.
 const DIRECTORIES: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin"];
+
+/// How long a helper may take.
+const HELPER_LIMIT: Duration = Duration::from_secs(60);
 
 /// One of the two maps.
 struct Side<'a> {
@@ -90,14 +96,32 @@ impl Side<'_> {
             .iter()
             .flat_map(|line| [line.container, line.host, line.size])
             .map(|number| number.to_string());
-        let output = Command::new(&program)
+        let mut output = Command::new(&program)
             .arg(pid.to_string())
             .args(numbers)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::null())
-            .output()
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
             .with_context(|| format!("{field}: execute `{}`", program.display()))?;
+        // It asks whatever the host's nsswitch.conf names, and that may not answer.
+        let child = output.id().cast_signed();
+        let ended = pidfd::open(Pid::from_raw(child))
+            .and_then(|pidfd| pidfd::await_end(pidfd.as_fd(), HELPER_LIMIT));
+        if ended == Ok(false) {
+            let who = culprit::process_in_cgroup(child);
+            let _ = output.kill();
+            bail!(
+                "{field}: `{}` does not come to an end within {} s: {who}",
+                program.display(),
+                HELPER_LIMIT.as_secs()
+            );
+        }
+        let output = output
+            .wait_with_output()
+            .with_context(|| format!("{field}: wait for `{}`", program.display()))?;
         if output.status.success() {
             return Ok(());
         }

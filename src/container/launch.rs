@@ -78,8 +78,19 @@ impl<'a> Launch<'a> {
         std::env::set_current_dir(&bundle)
             .with_context(|| format!("--bundle: chdir to `{}`", bundle.display()))?;
         let spec = spec::load_config(&options.config)?;
+        Launch::decide(context, options, &spec, preserved)
+    }
+
+    /// What follows from a config that was read. Looks at the host, changes nothing.
+    pub(super) fn decide(
+        context: &'a Context,
+        options: &CreateOptions,
+        spec: &spec::Config,
+        preserved: u32,
+    ) -> Result<Launch<'a>> {
+        let bundle = plan::clean_path(&options.bundle);
         let host = Host::probe()?;
-        let mut plan = plan::build(&spec, id, &bundle, &plan_options(options))?;
+        let mut plan = plan::build(spec, &options.id, &bundle, &plan_options(options))?;
         if host.is_unprivileged() {
             plan::rootless::check(&plan, &host)?;
         }
@@ -100,6 +111,10 @@ impl<'a> Launch<'a> {
             pid_file: options.pid_file.clone(),
             pidfd_socket: options.pidfd_socket.clone(),
         })
+    }
+
+    pub(super) fn filter(&self) -> Option<&seccomp::Program> {
+        self.filter.as_ref()
     }
 
     /// Makes the container up to the point where its init is ready.

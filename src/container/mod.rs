@@ -1,12 +1,14 @@
 //! The runtime's side of every verb, one file each. A verb takes the state it needs as a type, so that the error for a wrong
 //! state is made here, once. Called by `cli`.
 
+pub(crate) mod check;
 pub(crate) mod checkpoint;
 pub(crate) mod create;
 pub(crate) mod creating;
 pub(crate) mod delete;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod explain;
 pub(crate) mod foreground;
 pub(crate) mod id_maps;
 mod image_check;

@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::errno::Errno;
@@ -13,14 +14,14 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::Live;
-use crate::fs::procfs;
+use crate::error::StepFailed;
+use crate::fs::{culprit, procfs};
 use crate::init::PidNamespace;
 use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::namespaces::{Kind, Namespaces, offsets_text};
 use crate::plan::process::{Process, Rlimit, names};
 use crate::plan::rootfs::RootfsPlan;
-use crate::proto::Failure;
 use crate::sys;
 use crate::{console, log, sd_notify};
 
@@ -153,7 +154,9 @@ pub(super) fn write_time_offsets(pid: Pid, namespaces: &Namespaces) -> Result<()
     let text = offsets_text(&namespaces.time_offsets);
     procfs::write_of_process(pid, "timens_offsets", &text).with_context(|| {
         let hint = match Errno::last() {
-            Errno::ERANGE => " (no clock of a container can be before its start or centuries on)",
+            Errno::ERANGE => {
+                " (hint: no clock of a container can be before its start or centuries on)"
+            }
             _ => "",
         };
         let offsets = text.trim_end().replace('\n', ", ");
@@ -164,7 +167,7 @@ pub(super) fn write_time_offsets(pid: Pid, namespaces: &Namespaces) -> Result<()
 /// By the runtime and not by the process itself, whose /proc files belong to root as it is not dumpable (E2).
 pub(super) fn set_oom_score(pid: Pid, score: i32, field: &str) -> Result<()> {
     procfs::write_of_process(pid, "oom_score_adj", &score.to_string())
-        .with_context(|| format!("{field}: set {score} (lowering it needs CAP_SYS_RESOURCE)"))
+        .with_context(|| format!("{field}: set {score} (hint: lowering it needs CAP_SYS_RESOURCE)"))
 }
 
 /// Raises hard limits that are to be higher than this process's own, which only the runtime has the right to do. The exact
@@ -189,12 +192,47 @@ pub(super) fn raise_rlimits(pid: Pid, limits: &[Rlimit]) -> Result<()> {
 }
 
 /// The error a failed step becomes. The kernel's words stay in it: engines derive exit codes from them.
-pub(super) fn failure(failure: &Failure) -> anyhow::Error {
-    anyhow!("{}", failure.chain).context(format!("container init, step `{}`", failure.step))
+pub(super) fn failure(failure: &StepFailed) -> anyhow::Error {
+    let step = format!("container init, step `{}`", failure.step);
+    anyhow::Error::new(failure.clone()).context(step)
+}
+
+/// How long a process that was killed, or has nothing left to do, may take to be gone.
+pub(super) const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// Reaps a process that was killed. One that does not die is left to its reaper, with a word about it.
+pub(super) fn reap(pid: Pid, pidfd: BorrowedFd<'_>) {
+    if sys::pidfd::await_end(pidfd, END_LIMIT) == Ok(false) {
+        log::warn(format_args!(
+            "killed, but not gone within {} s: {}",
+            END_LIMIT.as_secs(),
+            culprit::process_in_cgroup(pid.as_raw())
+        ));
+        return;
+    }
+    let _ = waitpid(pid, None);
+}
+
+/// The stage has said its last word.
+pub(super) fn await_stage(stage: Pid, pidfd: BorrowedFd<'_>) -> Result<()> {
+    let ended = sys::pidfd::await_end(pidfd, END_LIMIT).context("wait for the stage process")?;
+    ensure!(
+        ended,
+        "the stage process is not gone within {} s: {}",
+        END_LIMIT.as_secs(),
+        culprit::process_in_cgroup(stage.as_raw())
+    );
+    waitpid(stage, None).context("wait for the stage process")?;
+    Ok(())
 }
 
 /// Reaps a process that died unasked and says how.
-pub(super) fn describe_death(pid: Pid) -> String {
+pub(super) fn describe_death(pid: Pid, pidfd: BorrowedFd<'_>) -> String {
+    // Its end of the socket may be closed a moment before.
+    if sys::pidfd::await_end(pidfd, END_LIMIT) == Ok(false) {
+        let who = culprit::process_in_cgroup(pid.as_raw());
+        return format!("it closed its socket and is still there: {who}");
+    }
     match waitpid(pid, None) {
         Ok(WaitStatus::Exited(_, code)) => format!("it exited with code {code}"),
         Ok(WaitStatus::Signaled(_, signal, _)) => format!("it was killed by {signal}"),
@@ -207,18 +245,18 @@ pub(super) fn describe_death(pid: Pid) -> String {
 pub(super) fn clone_hint(flags: CloneFlags) -> String {
     let hint = match Errno::last() {
         Errno::EPERM if flags.contains(CloneFlags::CLONE_NEWUSER) => {
-            " (user namespaces are not allowed to this user: see /proc/sys/kernel/unprivileged_userns_clone \
+            " (hint: user namespaces are not allowed to this user: see /proc/sys/kernel/unprivileged_userns_clone \
              and apparmor_restrict_unprivileged_userns there; nor to anybody in a chroot)"
         }
         Errno::EPERM => {
-            " (not allowed to make these namespaces: run as root or with a user namespace)"
+            " (hint: not allowed to make these namespaces: run as root or with a user namespace)"
         }
         Errno::EACCES => {
-            " (the caller's cgroup and the container's are not both below one that belongs to the user: \
+            " (hint: the caller's cgroup and the container's are not both below one that belongs to the user: \
              `systemd-run --user --scope` calls from one that is)"
         }
-        Errno::ENOSPC => " (a limit of user namespaces: see /proc/sys/user/max_*_namespaces)",
-        Errno::EINVAL => " (the kernel lacks one of these namespaces)",
+        Errno::ENOSPC => " (hint: a limit of user namespaces: see /proc/sys/user/max_*_namespaces)",
+        Errno::EINVAL => " (hint: the kernel lacks one of these namespaces)",
         _ => "",
     };
     format!("linux.namespaces: clone the container's init with {flags:?}{hint}")
@@ -256,7 +294,7 @@ pub(super) fn set_affinity(pid: Pid, cpus: &[u64], field: &str) -> Result<()> {
     let set = sys::sched::set_affinity(pid, cpus);
     set.with_context(|| {
         let hint = match set {
-            Err(Errno::EINVAL) => " (none of these CPUs is there and in the cpuset)",
+            Err(Errno::EINVAL) => " (hint: none of these CPUs is there and in the cpuset)",
             _ => "",
         };
         format!("process.execCPUAffinity.{field}: set{hint}")

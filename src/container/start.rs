@@ -1,6 +1,7 @@
 //! `start`: opens the gate of a created container and runs the poststart hooks.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use nix::errno::Errno;
@@ -10,8 +11,13 @@ use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 use super::options::Context;
 use super::store::GATE;
 use super::{Container, Created, Live, kill, status};
+use crate::fs::culprit;
 use crate::hooks;
+use crate::plan::hooks::longest;
 use crate::sd_notify::{self, Relay};
+
+/// How long an init that was told to go may take to become the program, less what startContainer hooks may take.
+const EXEC_LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) fn start(context: &Context, id: &str) -> Result<()> {
     let created = Container::open(context, id)?.created()?;
@@ -22,7 +28,7 @@ pub(crate) fn start(context: &Context, id: &str) -> Result<()> {
     )?;
     let gate = open_gate(&created)?;
     if !live.container.record.hooks.poststart.is_empty() {
-        await_exec(&gate)?;
+        await_exec(&gate, live)?;
     }
     poststart(live)?;
     relay.map_or(Ok(()), |relay| relay.run(live.pidfd()))
@@ -80,11 +86,23 @@ fn nobody_waits(live: &Live) -> anyhow::Error {
 
 /// poststart hooks come after the user's program has started (runtime-spec, runtime.md "Lifecycle" 8): execve, or the death
 /// of the init, closes the last reading end, which poll(2) reports as an error of this one.
-fn await_exec(gate: &OwnedFd) -> Result<()> {
+fn await_exec(gate: &OwnedFd, live: &Live) -> Result<()> {
     let mut polled = [PollFd::new(gate.as_fd(), PollFlags::empty())];
+    let limit =
+        longest(&live.container.record.hooks.start_container).map(|hooks| hooks + EXEC_LIMIT);
+    let until = limit.map(|limit| Instant::now() + limit);
     loop {
-        match poll(&mut polled, PollTimeout::NONE) {
+        let timeout = until.map_or(PollTimeout::NONE, |until| {
+            let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut polled, timeout) {
             Err(Errno::EINTR) => {}
+            Ok(0) => bail!(
+                "the container's program was not started within {} s: init process {}",
+                limit.unwrap_or_default().as_secs(),
+                culprit::process_in_cgroup(live.init.pid)
+            ),
             other => {
                 return other
                     .context("wait for the container's program to start")

@@ -19,6 +19,7 @@ use super::record::Record;
 use crate::cgroup;
 use crate::error::{self, NotExist};
 use crate::fs::atomic;
+use crate::fs::culprit::lock_holder;
 use crate::sys::fd::duplicate;
 
 /// Name of the fifo that a created container's init waits on.
@@ -53,7 +54,7 @@ fn user_hint() -> &'static str {
     if nix::unistd::geteuid().is_root() {
         ""
     } else {
-        " (without --root a user needs $XDG_RUNTIME_DIR)"
+        " (hint: without --root a user needs $XDG_RUNTIME_DIR)"
     }
 }
 
@@ -196,10 +197,8 @@ impl Slot {
                 Err((dir, Errno::EAGAIN)) if Instant::now() < end => dir,
                 Err((_, errno)) => {
                     let hint = match errno {
-                        Errno::EAGAIN => {
-                            " (another runtime is changing the container and does not come to an end)"
-                        }
-                        _ => "",
+                        Errno::EAGAIN => self.locked_by(),
+                        _ => String::new(),
                     };
                     return Err(errno)
                         .with_context(|| format!("lock `{}`{hint}", self.path.display()));
@@ -207,6 +206,15 @@ impl Slot {
             };
             std::thread::sleep(LOCK_PAUSE);
         }
+    }
+
+    fn locked_by(&self) -> String {
+        let holder = fstat(&self.dir).ok().as_ref().and_then(lock_holder);
+        format!(
+            " (for {} s another runtime has been changing the container: {})",
+            LOCK_DEADLINE.as_secs(),
+            holder.as_deref().unwrap_or("not to be seen from here")
+        )
     }
 
     /// Whether the directory still stands at its name. Under the lock this stays so; without it the container may be gone,

@@ -6,6 +6,7 @@
 //! to be checked around it.
 
 pub(crate) mod atomic;
+pub(crate) mod culprit;
 pub(crate) mod inroot;
 pub(crate) mod passwd;
 pub(crate) mod procfs;

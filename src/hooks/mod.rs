@@ -16,6 +16,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Whence, lseek, pipe2, write};
 
+use crate::fs::culprit;
 use crate::plan::hooks::Hook;
 use crate::sys::process::default_signal;
 use crate::sys::wait::Exit;
@@ -61,7 +62,8 @@ fn run_one(hook: &Hook, env: &[String], state: &[u8]) -> Result<()> {
         // The group exists as long as its leader is not reaped, so this hits nobody else.
         let _ = killpg(pid, Signal::SIGKILL);
         if watch.until(Some(Instant::now() + KILL_LIMIT))?.is_none() {
-            bail!("ran past its timeout and could not be killed (pid {pid})");
+            let who = culprit::process_in_cgroup(pid.as_raw());
+            bail!("ran past its timeout and could not be killed: {who}");
         }
     }
     match exit {

@@ -131,15 +131,15 @@ pub(super) fn scheduler(child: &mut Child<'_>) -> Result<()> {
 fn scheduler_hint(set: sys::Result<()>, name: &str) -> &'static str {
     match (set, name) {
         (Err(Errno::EPERM), "SCHED_DEADLINE") => {
-            " (needs CAP_SYS_NICE and a cpuset of all CPUs: it cannot be used together with linux.resources.cpu.cpus)"
+            " (hint: needs CAP_SYS_NICE and a cpuset of all CPUs: it cannot be used together with linux.resources.cpu.cpus)"
         }
         (Err(Errno::EPERM), "SCHED_FIFO" | "SCHED_RR") => {
-            " (needs CAP_SYS_NICE, and on cgroup v1 a share of real time: linux.resources.cpu.realtimeRuntime)"
+            " (hint: needs CAP_SYS_NICE, and on cgroup v1 a share of real time: linux.resources.cpu.realtimeRuntime)"
         }
-        (Err(Errno::EPERM), _) => " (needs CAP_SYS_NICE)",
-        (Err(Errno::EBUSY), _) => " (the machine has not that much time left for deadlines)",
-        (Err(Errno::EINVAL), "SCHED_ISO") => " (Linux does not have this policy)",
-        (Err(Errno::EOPNOTSUPP), _) => " (a flag that this kernel was built without)",
+        (Err(Errno::EPERM), _) => " (hint: needs CAP_SYS_NICE)",
+        (Err(Errno::EBUSY), _) => " (hint: the machine has not that much time left for deadlines)",
+        (Err(Errno::EINVAL), "SCHED_ISO") => " (hint: Linux does not have this policy)",
+        (Err(Errno::EOPNOTSUPP), _) => " (hint: a flag that this kernel was built without)",
         _ => "",
     }
 }
@@ -151,7 +151,7 @@ pub(super) fn io_priority(child: &mut Child<'_>) -> Result<()> {
     let set = sys::sched::set_io_priority(wanted.class, wanted.priority);
     set.with_context(|| {
         let hint = match set {
-            Err(Errno::EPERM) => " (IOPRIO_CLASS_RT needs CAP_SYS_NICE)",
+            Err(Errno::EPERM) => " (hint: IOPRIO_CLASS_RT needs CAP_SYS_NICE)",
             _ => "",
         };
         format!(
@@ -169,9 +169,9 @@ pub(super) fn memory_policy(child: &mut Child<'_>) -> Result<()> {
     set.with_context(|| {
         let hint = match set {
             Err(Errno::EINVAL) => {
-                " (this kernel does not know the mode, or none of the nodes is there with memory and in the cpuset)"
+                " (hint: this kernel does not know the mode, or none of the nodes is there with memory and in the cpuset)"
             }
-            Err(Errno::ENOSYS) => " (this kernel was built without NUMA)",
+            Err(Errno::ENOSYS) => " (hint: this kernel was built without NUMA)",
             _ => "",
         };
         format!("linux.memoryPolicy: set {}{hint}", wanted.name)

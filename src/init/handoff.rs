@@ -68,6 +68,7 @@ fn load_filter(child: &Child<'_>) -> Result<()> {
 }
 
 /// Looks `process.args[0]` up with the container's PATH and as the container's user, so that `create` fails and not `start`.
+/// The host's descriptors are closed by now, so none of them is a way to a program (W2).
 /// Engines turn the wording into exit codes: `executable file not found` and `no such file or directory` into 127,
 /// `permission denied` and `is a directory` into 126.
 pub(super) fn find_program(child: &mut Child<'_>) -> Result<()> {
@@ -99,7 +100,7 @@ fn search(name: &str, path: &str) -> Result<String> {
         }
     }
     let hint = unfit
-        .map(|file| format!(" (`{file}` is there but may not be executed)"))
+        .map(|file| format!(" (hint: `{file}` is there but may not be executed)"))
         .unwrap_or_default();
     bail!("process.args[0]: exec: {name:?}: executable file not found in $PATH{hint}")
 }

@@ -215,6 +215,7 @@ fn set_capabilities(process: &crate::plan::process::Process) -> Result<()> {
     Ok(())
 }
 
+/// Before the filter that rests on it, and before the program (N1).
 pub(super) fn no_new_privileges(child: &mut Child<'_>) -> Result<()> {
     if child.process.no_new_privileges {
         prctl::set_no_new_privs().context("process.noNewPrivileges: set")?;

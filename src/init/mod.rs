@@ -20,7 +20,8 @@ pub(crate) use child::{Child, ContainerPart, Groups, PidNamespace};
 pub(crate) use stage::{enter_container, enter_running, enter_staged};
 
 use crate::error;
-use crate::proto::{Failure, FromInit, RuntimeGone};
+use crate::error::StepFailed;
+use crate::proto::{FromInit, RuntimeGone};
 use crate::sys::process::exit_now;
 
 /// One privileged step: its name goes before every error it returns.
@@ -113,7 +114,7 @@ fn report(step: &str, error: &anyhow::Error, child: &Child<'_>) {
         .map_or(0, |errno| errno as i32);
     let chain = error::chain(error);
     let text = format!("rundlet: {step}: {chain}\n");
-    let failure = Failure {
+    let failure = StepFailed {
         step: step.to_owned(),
         errno,
         chain,

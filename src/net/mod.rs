@@ -115,7 +115,7 @@ impl Moved {
         moved.map_err(|error| {
             let hint = match error.chain().find_map(error::errno_of) {
                 Some(Errno::EINVAL) => {
-                    " (a loopback, bridge or tunnel device may be bound to its network namespace)"
+                    " (hint: a loopback, bridge or tunnel device may be bound to its network namespace)"
                 }
                 _ => "",
             };

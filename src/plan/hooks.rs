@@ -47,6 +47,11 @@ impl Hook {
     }
 }
 
+/// The most that these may take together; none where one has no timeout.
+pub(crate) fn longest(hooks: &[Hook]) -> Option<Duration> {
+    hooks.iter().map(Hook::timeout).sum()
+}
+
 impl Hooks {
     /// Whether the runtime has hooks to run between the mounts and the change of root.
     pub(crate) fn need_root_ready(&self) -> bool {

@@ -12,9 +12,9 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, fstat, major, minor};
-use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use super::joined_proc::reap;
 use crate::fs::procfs;
 use crate::plan::id_mounts::{IdMapped, Mapping};
 use crate::plan::namespaces::{IdMap, map_text};
@@ -75,9 +75,9 @@ fn make(uids: &[IdMap], gids: &[IdMap]) -> Result<OwnedFd> {
     };
     match clone3(&request).context("make a user namespace for the mapping")? {
         Cloned::Child => exit_now(0),
-        Cloned::Parent { pid, .. } => {
+        Cloned::Parent { pid, pidfd } => {
             let made = map_and_open(pid, uids, gids);
-            let waited = waitpid(pid, None).context("wait for the maker of a user namespace");
+            let waited = reap(pid, pidfd.as_fd()).context("wait for the maker of a user namespace");
             made.and_then(|namespace| waited.map(|_| namespace))
         }
     }
@@ -107,13 +107,13 @@ fn refused(errno: Errno, tree: BorrowedFd<'_>, depth: Depth) -> Error {
     };
     let hint = match errno {
         Errno::EINVAL => {
-            format!(" (this file system{below} does not support id-mapped mounts on this kernel)")
+            format!(" (hint: this file system{below} does not support id-mapped mounts on this kernel)")
         }
         Errno::EPERM => {
-            " (the source is id-mapped already, or the runtime is not root of the initial user namespace)"
+            " (hint: the source is id-mapped already, or the runtime is not root of the initial user namespace)"
                 .to_owned()
         }
-        Errno::ENOSYS => " (the kernel is older than 5.12)".to_owned(),
+        Errno::ENOSYS => " (hint: the kernel is older than 5.12)".to_owned(),
         _ => String::new(),
     };
     let kind = file_system(tree).map_or_else(String::new, |kind| format!(" `{kind}` mount"));

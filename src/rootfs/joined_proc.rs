@@ -5,6 +5,7 @@
 //! it, so one is born there for it: with an empty root and no descriptor but the socket that it answers over.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -15,12 +16,13 @@ use nix::unistd::{Pid, chroot, fchdir};
 
 use super::mount;
 use crate::error;
+use crate::fs::culprit;
 use crate::plan::mounts::FsMount;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::fd::close_all_but;
 use crate::sys::mount::FsContext;
 use crate::sys::process::exit_now;
-use crate::sys::scm;
+use crate::sys::{pidfd, scm};
 
 /// A detached proc of `namespace`.
 pub(super) fn make(fs: &FsMount, attrs: u64, namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
@@ -69,13 +71,13 @@ fn enter_empty_root() -> nix::Result<()> {
 }
 
 /// A process that does this and ends; its exit code is the errno of its failure.
-fn in_child(work: impl FnOnce() -> Result<()>) -> Result<Pid> {
+fn in_child(work: impl FnOnce() -> Result<()>) -> Result<(Pid, OwnedFd)> {
     let request = CloneRequest {
         flags: CloneFlags::empty(),
         cgroup: None,
     };
     match clone3(&request).context("clone a process for it")? {
-        Cloned::Parent { pid, .. } => Ok(pid),
+        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
         Cloned::Child => {
             let errno = |error: anyhow::Error| {
                 let errno = error.chain().find_map(error::errno_of);
@@ -86,8 +88,24 @@ fn in_child(work: impl FnOnce() -> Result<()>) -> Result<Pid> {
     }
 }
 
-fn wait(process: Pid) -> Result<()> {
-    match waitpid(process, None).context("wait for it")? {
+/// How long a process that only makes something in the kernel may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Reaps a helper that ends by itself, at most after [`LIMIT`].
+pub(super) fn reap(pid: Pid, pidfd: BorrowedFd<'_>) -> Result<WaitStatus> {
+    if !pidfd::await_end(pidfd, LIMIT)? {
+        let _ = pidfd::send_signal(pidfd, libc::SIGKILL);
+        bail!(
+            "it did not end within {} s: {}",
+            LIMIT.as_secs(),
+            culprit::process_in_cgroup(pid.as_raw())
+        );
+    }
+    Ok(waitpid(pid, None)?)
+}
+
+fn wait((process, pidfd): (Pid, OwnedFd)) -> Result<()> {
+    match reap(process, pidfd.as_fd()).context("wait for it")? {
         WaitStatus::Exited(_, 0) => Ok(()),
         WaitStatus::Exited(_, code) => Err(Errno::from_raw(code).into()),
         other => bail!("it ended by {other:?}"),

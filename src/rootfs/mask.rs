@@ -102,7 +102,8 @@ impl<'a> Masks<'a> {
     }
 }
 
-/// Makes `path` read-only by a bind of it on itself, with what is mounted below.
+/// Makes `path` read-only by a bind of it on itself, with what is mounted below. By descriptors: the container's /proc has no part
+/// in it (K3, CVE-2026-115521).
 pub(super) fn make_read_only(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let Some(target) = existing(root, path)? else {
         return Ok(());

@@ -183,6 +183,7 @@ impl Root {
                 .with_context(|| format!("linux.maskedPaths[{index}]: `{}`", path.display()))?;
         }
         if plan.readonly {
+            // The root itself by its descriptor (K3).
             set_attr(self.fd(), Depth::Top, read_only)
                 .context("root.readonly: make the root read-only")?;
         }

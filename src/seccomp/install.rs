@@ -27,7 +27,7 @@ pub(crate) fn install(program: &Program) -> Result<Option<OwnedFd>> {
             demanded(program)
         };
         let text = match hint {
-            Some(hint) => format!("load the seccomp filter ({hint})"),
+            Some(hint) => format!("load the seccomp filter (hint: {hint})"),
             None => "load the seccomp filter".to_owned(),
         };
         Error::new(errno).context(text)

@@ -46,6 +46,34 @@ pub(crate) struct Program {
     pub(crate) notify: bool,
 }
 
+/// What a profile says of calls that may not be there: position in `linux.seccomp.syscalls` and name.
+pub(crate) struct Uncertain<'a> {
+    /// In no architecture's table: rules for them are skipped (N3).
+    pub(crate) unknown: Vec<(usize, &'a str)>,
+    /// Newer than Linux 5.1, so that the running kernel may lack them.
+    pub(crate) new: Vec<(usize, &'a str)>,
+}
+
+pub(crate) fn uncertain_calls(profile: &Profile) -> Uncertain<'_> {
+    let native = names::abi(names::NATIVE, names::NATIVE);
+    let mut found = Uncertain {
+        unknown: Vec::new(),
+        new: Vec::new(),
+    };
+    for rule in &profile.rules {
+        for name in &rule.names {
+            match names::row(name).map(|row| native.number(row)) {
+                None => found.unknown.push((rule.position, name)),
+                Some(Some(number)) if number >= names::UNIFIED_NUMBERS => {
+                    found.new.push((rule.position, name));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    found
+}
+
 /// Compiles a profile for this machine. Pure.
 pub(crate) fn compile(profile: &Profile) -> Result<Program> {
     let notify = profile.notifies();

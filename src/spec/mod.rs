@@ -5,6 +5,7 @@
 //! still refused is reported with file, JSON path and reason on one line (`locate`).
 
 mod compat;
+pub(crate) mod known;
 mod lists;
 mod locate;
 mod required;
@@ -23,6 +24,9 @@ use nix::sys::statfs::{SELINUX_MAGIC, statfs};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxPids, LinuxResources, Process, Spec};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+/// A configuration, for those who only hand it on to `plan`.
+pub(crate) use oci_spec::runtime::Spec as Config;
+
 use crate::log;
 use lists::Document;
 use validate::HostFacts;
@@ -35,7 +39,12 @@ const SIZE_GUESS: usize = 32 << 10;
 /// Loads and validates a configuration, by a path below the current directory (the bundle): what comes back can be
 /// planned.
 pub(crate) fn load_config(path: &Path) -> Result<Spec> {
-    let spec = parse_config(&read_bounded(path)?, path)?;
+    config_of(&read_bounded(path)?, path)
+}
+
+/// The same of bytes that were read already; `path` is for messages.
+pub(crate) fn config_of(bytes: &[u8], path: &Path) -> Result<Spec> {
+    let spec = parse_config(bytes, path)?;
     check_config(
         &spec,
         path,
@@ -171,7 +180,8 @@ fn joins_own_network(spec: &Spec) -> bool {
     }
 }
 
-fn read_bounded(path: &Path) -> Result<Vec<u8>> {
+/// The bytes of a document, at most as many as one may have.
+pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let operation = || format!("open `{}`", path.display());
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
     let fd = openat(AT_FDCWD, path, flags, Mode::empty()).with_context(operation)?;

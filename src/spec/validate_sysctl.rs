@@ -30,7 +30,7 @@ pub(super) fn check(linux: &Linux, facts: HostFacts) -> Result<()> {
     let mut sorted: Vec<(&String, &String)> = sysctls.iter().collect();
     sorted.sort_unstable();
     for (key, value) in sorted {
-        let path = format!("linux.sysctl.{key}");
+        let path = format!("linux.sysctl[{key:?}]");
         ensure!(!value.contains('\0'), "{path}: contains a NUL byte");
         allowed(&path, &components(&path, key)?.join("."), linux, facts)?;
     }
@@ -126,7 +126,7 @@ mod tests {
             );
             let without = refusal(key, &["pid"], HostFacts::default());
             assert!(
-                without.starts_with(&format!("linux.sysctl.{key}: not allowed")),
+                without.starts_with(&format!("linux.sysctl[{key:?}]: not allowed")),
                 "{without}"
             );
         }
@@ -156,7 +156,7 @@ mod tests {
             "fs.mqueuex",
         ] {
             assert!(
-                refusal(key, &all, HostFacts::default()).starts_with("linux.sysctl."),
+                refusal(key, &all, HostFacts::default()).starts_with("linux.sysctl["),
                 "{key}"
             );
         }
@@ -180,7 +180,7 @@ mod tests {
             "../x",
         ] {
             let text = refusal(key, &all, HostFacts::default());
-            assert!(text.starts_with("linux.sysctl."), "{key}: {text}");
+            assert!(text.starts_with("linux.sysctl["), "{key}: {text}");
         }
     }
 

@@ -191,3 +191,15 @@ pub(crate) fn program_name(program: &impl AsFd) -> Result<String> {
         .collect();
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// G5: all that the kernel may write behind the fields is ours, and says nothing.
+    #[test]
+    fn the_attribute_is_of_full_size() {
+        assert_eq!(size_of::<Attr>(), 256);
+        assert_eq!(Attr::new().0, [0; 256]);
+    }
+}

@@ -1,8 +1,10 @@
 //! pidfd_open(2), pidfd_send_signal(2), pidfd_getfd(2): a process that cannot be mistaken for another (Z5).
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use super::{Result, check};
@@ -43,6 +45,19 @@ pub(crate) fn take_fd(pidfd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })
 }
 
+/// Waits until the process has ended, at most for `limit`: false when it has not.
+pub(crate) fn await_end(pidfd: BorrowedFd<'_>, limit: Duration) -> Result<bool> {
+    let until = Instant::now() + limit;
+    loop {
+        let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], timeout) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|count| count > 0),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
@@ -60,8 +75,13 @@ mod tests {
         let pid = Pid::from_raw(child.id().cast_signed());
         let pidfd = open(pid).unwrap();
         assert_eq!(wait::try_wait(pid), Ok(None));
+        assert_eq!(
+            await_end(pidfd.as_fd(), Duration::from_millis(20)),
+            Ok(false)
+        );
         // A real-time signal: nix could neither send nor report it.
         send_signal(pidfd.as_fd(), 40).unwrap();
+        assert_eq!(await_end(pidfd.as_fd(), Duration::from_secs(60)), Ok(true));
         assert_eq!(wait::wait_pidfd(pidfd.as_fd()), Ok(Exit::Signal(40)));
         assert_eq!(send_signal(pidfd.as_fd(), 9), Err(Errno::ESRCH));
     }

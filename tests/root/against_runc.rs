@@ -4,7 +4,7 @@
 //! same files. Paused, its counters stand still, and every number must be the same.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -17,20 +17,11 @@ tests! {
     both state_and_list_of_one_bundle;
 }
 
-/// A runc on the host, with a state root of its own.
+/// runc, with a state root of its own.
 fn reference(cx: &Cx) -> Cx {
-    let places = ["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc"];
-    let Some(runtime) = places.into_iter().map(PathBuf::from).find(|p| p.exists()) else {
-        cx.skip("no runc to compare with");
-    };
     let dir = cx.dir.join("reference");
     std::fs::create_dir(&dir).unwrap();
-    Cx {
-        dir,
-        token: cx.token.clone(),
-        runtime,
-        world: cx.world,
-    }
+    cx.on_runc(dir)
 }
 
 /// The same container twice: here and at runc.

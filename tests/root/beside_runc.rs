@@ -10,8 +10,6 @@ use serde_json::{Value, json};
 use crate::support::{CGROUP_PARENT, Cx, eventually};
 use Meant::{Done, Files, Refused, Same};
 
-const RUNC: &str = "/usr/sbin/runc";
-
 /// What the two may differ in.
 pub(super) enum Meant {
     Same,
@@ -26,17 +24,12 @@ pub(super) enum Meant {
 pub(super) type Settings = BTreeMap<String, String>;
 pub(super) type Side = Result<Settings, String>;
 
-/// The same test on the host's runc.
+/// The same test on runc.
 pub(super) fn runc(cx: &Cx) -> Cx {
-    if !cx.is_rundlet() || !Path::new(RUNC).exists() {
+    if !cx.is_rundlet() {
         cx.skip("compares this runtime with runc");
     }
-    Cx {
-        dir: cx.dir.clone(),
-        token: cx.token.clone(),
-        runtime: RUNC.into(),
-        world: cx.world,
-    }
+    cx.on_runc(cx.dir.clone())
 }
 
 /// The cgroups of a container that are there.

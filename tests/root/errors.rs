@@ -42,6 +42,8 @@ fn check(cx: &Cx, output: Output, code: i32, words: &[&str]) {
 macro_rules! wrong {
     ($($name:ident $(= $differs:literal)?: [$($word:expr),*] $edit:expr;)*) => {
         $(fn $name(cx: &Cx) { refuse(cx, &[$($word),*], $edit); })*
+        /// For the catalogue of messages.
+        pub(super) const EDITS: &[(&str, fn(&Cx, &mut Bundle))] = &[$((stringify!($name), $edit)),*];
         const CONFIGS: &[Test] = &[$(Test {
             module: module_path!(),
             name: stringify!($name),

@@ -26,18 +26,23 @@ mod support;
 mod runtime_spec;
 
 mod against_runc;
+mod attackers;
 mod beside_runc;
 mod budget;
 mod capabilities;
 mod cgroup_edges;
 mod cgroups;
 mod chaos;
+mod check;
 mod checkpoint;
 mod chrooted;
 mod command_line;
 mod conversions;
 mod delegation;
 mod devices;
+mod dry_run;
+mod error_catalogue;
+mod error_mistakes;
 mod errors;
 mod events;
 mod exec;
@@ -50,6 +55,8 @@ mod field_resources;
 mod field_setup;
 mod fields;
 mod freezer;
+mod hardening;
+mod holes_of_old;
 mod hook_failures;
 mod hooks;
 mod hostile_rootfs;
@@ -60,6 +67,7 @@ mod killed;
 mod labels;
 mod lifecycle;
 mod limits;
+mod logs;
 mod masks;
 mod memory_policy;
 mod mount_links;
@@ -74,6 +82,7 @@ mod process;
 mod published_holes;
 mod races;
 mod restored;
+mod rlimits;
 mod rootless;
 mod rootless_cgroups;
 mod scheduler;
@@ -96,6 +105,7 @@ mod user_namespace;
 mod v2_groups;
 mod v2_io;
 mod v2_limits;
+mod waits;
 
 use std::process::ExitCode;
 
@@ -110,11 +120,16 @@ fn main() -> ExitCode {
         budget::TESTS,
         storms::TESTS,
         published_holes::TESTS,
+        attackers::TESTS,
+        hardening::TESTS,
+        holes_of_old::TESTS,
+        waits::TESTS,
         chaos::TESTS,
         output::TESTS,
         events::TESTS,
         against_runc::TESTS,
         chrooted::TESTS,
+        check::TESTS,
         checkpoint::TESTS,
         restored::TESTS,
         command_line::TESTS,
@@ -151,6 +166,7 @@ fn main() -> ExitCode {
         cgroups::TESTS,
         cgroup_edges::TESTS,
         limits::TESTS,
+        rlimits::TESTS,
         fields::TESTS,
         field_process::TESTS,
         field_setup::TESTS,
@@ -166,7 +182,10 @@ fn main() -> ExitCode {
         v2_groups::TESTS,
         delegation::TESTS,
         fds::TESTS,
+        dry_run::TESTS,
+        error_catalogue::TESTS,
         errors::TESTS,
+        logs::TESTS,
         systemd::TESTS,
         systemd_delegation::TESTS,
         systemd_units::TESTS,

@@ -26,6 +26,8 @@ tests! {
     host cve_2026_55686_a_working_directory_below_a_link;
     host cve_2026_88264_a_console_that_is_a_link;
     host cve_2026_88265_a_null_that_is_a_link = "runc 1.1.5 writes to the file";
+    host cve_2026_88265_a_file_on_stdio_keeps_its_owner;
+    host cve_2026_115521_a_read_only_root_past_a_fake_proc;
 }
 
 fn cve_2016_3697_a_number_is_no_name(cx: &Cx) {
@@ -112,8 +114,11 @@ fn cve_2024_21626_exec_by_a_descriptor(cx: &Cx) {
         let cwd = format!("/proc/self/fd/{number}");
         let output = container.exec_with(&["--cwd", &cwd], &["pwd"]);
         assert_ne!(output.code, 0, "{cwd}: {output}");
-        let program = format!("/proc/self/fd/{number}/bin/sh");
-        let output = container.exec(&[&program, "-c", "id"]);
+        // Up to the root of the host, from however deep, and to a program there that needs no library.
+        let busybox = cx.dir.join("busybox");
+        let up = "/..".repeat(12);
+        let program = format!("/proc/self/fd/{number}{up}{}", busybox.display());
+        let output = container.exec(&[&program, "id"]);
         assert_ne!(output.code, 0, "{program}: {output}");
     }
     container.end();
@@ -211,11 +216,18 @@ fn cve_2026_88264_a_console_that_is_a_link(cx: &Cx) {
     let mut bundle = cx.bundle();
     let outside = cx.dir.join("outside");
     bundle.without_mount("/dev");
-    symlink(&outside, bundle.rootfs().join("dev/console")).unwrap();
     bundle.set("/process/terminal", json!(true));
-    create_on(cx, &bundle, &cx.console_socket().path);
-    assert!(!outside.exists());
-    cx.call(&["delete", "--force", &bundle.id]).ok();
+    let victim = bundle.rootfs().join("etc/victim");
+    let socket = cx.console_socket();
+    // To the host, and to another place in the container.
+    for target in [outside.as_path(), "/etc/victim".as_ref()] {
+        let console = bundle.rootfs().join("dev/console");
+        let _ = std::fs::remove_file(&console);
+        symlink(target, &console).unwrap();
+        create_on(cx, &bundle, &socket.path);
+        assert!(!outside.exists() && !victim.exists());
+        cx.call(&["delete", "--force", &bundle.id]).ok();
+    }
 }
 
 /// Stdio is the null device: it is opened anew in the container, but not from a file that only has its name.
@@ -223,12 +235,63 @@ fn cve_2026_88265_a_null_that_is_a_link(cx: &Cx) {
     use std::os::unix::fs::MetadataExt;
     let mut bundle = cx.script("echo x; readlink /proc/self/fd/0; exit 0");
     let file = cx.file("secret", "secret");
-    bundle.without_mount("/dev");
+    for destination in ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"] {
+        bundle.without_mount(destination);
+    }
+    // Of the engine's, so that the runtime makes no nodes in it.
+    let dev = cx.dir.join("dev");
+    std::fs::create_dir(&dev).unwrap();
+    bundle.bind(&dev, "/dev", &[]);
     bundle.bind(&file, "/mnt/secret", &[]);
-    symlink("/mnt/secret", bundle.rootfs().join("dev/null")).unwrap();
+    symlink("/mnt/secret", dev.join("null")).unwrap();
     bundle.set("/process/user", json!({"uid": 1000, "gid": 1000}));
     let output = cx.run(&bundle);
     assert!(!output.stdout.contains("secret"), "{output}");
     let data = std::fs::metadata(&file).unwrap();
     assert_eq!((data.uid(), data.len()), (0, 6));
+}
+
+fn cve_2026_88265_a_file_on_stdio_keeps_its_owner(cx: &Cx) {
+    use std::os::unix::fs::MetadataExt;
+    let mut bundle = cx.script("echo written; echo written >&2");
+    bundle.set("/process/user", json!({"uid": 1000, "gid": 1000}));
+    bundle.write();
+    let (input, output) = (cx.file("input", ""), cx.file("output", ""));
+    cx.host(&format!(
+        "exec {} --root {} run --bundle {} {} <{} >>{} 2>&1",
+        cx.runtime.display(),
+        cx.root().display(),
+        bundle.path.display(),
+        bundle.id,
+        input.display(),
+        output.display()
+    ))
+    .ok();
+    for file in [&input, &output] {
+        let data = std::fs::metadata(file).unwrap();
+        assert_eq!((data.uid(), data.gid()), (0, 0), "{}", file.display());
+    }
+    assert_eq!(std::fs::metadata(&output).unwrap().len(), 16);
+}
+
+/// The image's /proc/self/fd leads to another mount: that one must not be made read-only in the root's stead.
+fn cve_2026_115521_a_read_only_root_past_a_fake_proc(cx: &Cx) {
+    let mut bundle = cx.script(
+        "for d in / /etc /mnt /other; do touch $d/x 2>/dev/null && echo $d is writable; done; echo end",
+    );
+    bundle.without_mount("/proc");
+    for list in ["maskedPaths", "readonlyPaths"] {
+        bundle.set(&format!("/linux/{list}"), json!([]));
+    }
+    bundle.set("/linux/readonlyPaths", json!(["/other"]));
+    bundle.set("/root/readonly", json!(true));
+    let fake = bundle.rootfs().join("proc/self/fd");
+    std::fs::create_dir_all(&fake).unwrap();
+    for number in 0..64 {
+        symlink("/mnt", fake.join(number.to_string())).unwrap();
+    }
+    for name in ["mnt", "other"] {
+        bundle.mount(&format!("/{name}"), "tmpfs", "tmpfs", &[]);
+    }
+    cx.run(&bundle).ok().prints("/mnt is writable\nend");
 }

@@ -137,7 +137,7 @@ fn parameters_of_another_policy_are_refused(cx: &Cx) {
     bundle.set("/process/scheduler", json!({"policy": "SCHED_ISO"}));
     cx.run(&bundle)
         .is(1)
-        .says("SCHED_ISO (Linux does not have this policy)");
+        .says("SCHED_ISO (hint: Linux does not have this policy)");
 }
 
 /// CAP_SYS_NICE is not among the container's, and its program is not root.
@@ -269,7 +269,7 @@ fn exec_affinity(cx: &Cx) {
     let file = process_with(cx, "true", affinity);
     let output = cx.call(&["exec", "--process", &file, &container.id]);
     assert_ne!(output.code, 0, "{output}");
-    output.says("process.execCPUAffinity.final: set (none of these CPUs");
+    output.says("process.execCPUAffinity.final: set (hint: none of these CPUs");
     container.end();
 }
 

@@ -220,7 +220,8 @@ impl Connection {
                 Err(Errno::EAGAIN) => {
                     ensure!(
                         !self.until.is_over(),
-                        "no answer within {} s",
+                        "no answer from `{}` within {} s",
+                        self.address,
                         LIMIT.as_secs()
                     );
                     let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];

@@ -20,7 +20,7 @@ use super::record::{GroupRecord, Places};
 use super::stats::Stats;
 use super::tree::{self, Left, Made};
 use super::undo::Undo;
-use super::write::write_all;
+use super::write::{Write, write_all};
 use crate::plan::mounts::V1Hierarchy;
 use crate::plan::resources::Resources;
 
@@ -158,12 +158,8 @@ impl Legacy {
     /// Notes what `apply_limits` will change.
     pub(crate) fn save<'a>(&'a self, r: &Resources, undo: &mut Undo<'a>) {
         for controller in limits::ORDER {
-            let list = match controller {
-                "memory" => memory::writes(&r.memory),
-                _ => limits::writes(controller, r),
-            };
             if let Some(dir) = self.of(controller) {
-                undo.save(dir, &list);
+                undo.save(dir, &writes_of(controller, r));
             }
         }
     }
@@ -323,4 +319,20 @@ fn check_shares(dir: &Dir, shares: Option<u64>) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn writes_of(controller: &str, r: &Resources) -> Vec<Write> {
+    match controller {
+        "memory" => memory::writes(&r.memory),
+        _ => limits::writes(controller, r),
+    }
+}
+
+/// Every write in its order.
+pub(super) fn preview(r: &Resources) -> Result<Vec<Write>> {
+    limits::refuse_v2_only(r)?;
+    Ok(limits::ORDER
+        .iter()
+        .flat_map(|controller| writes_of(controller, r))
+        .collect())
 }

@@ -39,8 +39,8 @@ pub(super) fn enable(root: &Dir, path: &str, needed: &[(String, String)]) -> Res
         let passed = words(&dir.read_short("cgroup.subtree_control")?);
         for (controller, field) in needed.iter().filter(|(c, _)| !passed.contains(c)) {
             let reason = |errno| match errno {
-                Errno::EBUSY => " (it has processes of its own)",
-                Errno::ENOENT => " (its own parent does not pass it on)",
+                Errno::EBUSY => " (hint: it has processes of its own)",
+                Errno::ENOENT => " (hint: its own parent does not pass it on)",
                 _ => "",
             };
             dir.write("cgroup.subtree_control", &format!("+{controller}")).map_err(|errno| {

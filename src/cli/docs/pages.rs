@@ -47,8 +47,8 @@ foreground, the exit code of the container's process, or 128 plus the number of 
     (
         "ERRORS",
         "An error is one line: what was done, with which field of config.json, the kernel's reason, and where it is known what to do. With
---log it is appended to that file as well, as text or, with --log-format json, as an object with the keys level, msg and time. A
-command that fails leaves nothing behind.",
+--log it is appended to that file as well, as text or, with --log-format json, as an object with the keys level, msg and time, and
+of an error those of step, field (the JSON path into config.json), errno and hint that there are. A command that fails leaves nothing behind.",
     ),
     (
         "FILES",
@@ -74,12 +74,19 @@ pub(super) const PAGES: &[Page] = &[
         description: "With process.terminal the master end of a new terminal is sent to --console-socket. On return the file of --pid-file has the
 process id, without a newline.
 
-Engines of several containers on one root file system can use --overlay: the root of the bundle stays as it is.",
+Engines of several containers on one root file system can use --overlay: the root of the bundle stays as it is.
+
+With --dry-run nothing is made; what would be done is printed in its order, one line or JSON object (step, action, detail) each: the cgroup
+and its limits, namespaces, mounts with their flags, devices, masks, capabilities, the seccomp filter, hooks.",
         exit_status: "",
         examples: &[
             (
                 "rundlet create --bundle /srv/web web\nrundlet start web",
                 "Make a container from /srv/web/config.json, then let its process go on:",
+            ),
+            (
+                "rundlet create --dry-run --bundle /srv/web web",
+                "See what would be done:",
             ),
             (
                 "rundlet create --bundle /srv/web --overlay-upper /srv/web-1 web-1",
@@ -199,6 +206,24 @@ a delete that failed can be repeated.",
         examples: &[
             ("rundlet spec", "Write config.json into the current directory:"),
             ("rundlet spec --rootless --bundle /tmp/b", "One that an ordinary user can run:"),
+        ],
+    },
+    Page {
+        verb: "check",
+        description: "Nothing is made and nothing runs. What create would refuse is found by its own code, but all of it and not only the first mistake;
+then fields that runtime-spec 1.3 does not have (with the one that is probably meant), limits that this host's cgroups cannot carry out or
+that only cgroup v1 knows, missing files, programs, hooks, namespaces, devices and rights, masked paths that do not exist, and system
+calls that nobody knows. A finding is an error (a container cannot be made), a warning (it is probably not what was meant) or a note.
+
+With --json there is one object with the keys bundle, creatable and findings; a finding has level, message and, where they are known, field
+(the JSON path) and hint.",
+        exit_status: "0; 1 when there is an error, with --strict also when there is a warning.",
+        examples: &[
+            ("rundlet check /srv/web", "Look at a bundle before it is used:"),
+            (
+                "rundlet check --strict --json . | jq -r '.findings[].message'",
+                "In a pipeline that builds bundles, fail on misspelt fields:",
+            ),
         ],
     },
     Page {

@@ -188,6 +188,18 @@ fn a_mask_is_the_hosts_null_device() {
 }
 
 #[test]
+fn a_mask_without_a_null_device_is_an_error() {
+    // K2: whatever the reason, only a missing target is passed over.
+    let bundle = Bundle::new();
+    let root = pivot::open_directory(&bundle.path("rootfs")).unwrap();
+    let mut masks = mask::Masks::new(None, None);
+    let mut mask = |path: &str| masks.mask(root.as_fd(), Path::new(path));
+    assert!(mask("/etc/none").is_ok());
+    let error = mask("/etc/hostname").unwrap_err();
+    assert!(error.to_string().contains("no null device"), "{error}");
+}
+
+#[test]
 fn without_mounts_of_its_own_the_host_keeps_its_mounts() {
     if !is_root("without_mounts_of_its_own_the_host_keeps_its_mounts") {
         return;

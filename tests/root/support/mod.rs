@@ -108,6 +108,21 @@ impl Cx {
         self.world == World::V2 || host_is_v2()
     }
 
+    /// This test on runc, with its state in `state` of `dir`: `RUNDLET_TEST_REFERENCE`, else the host's.
+    pub(crate) fn on_runc(&self, dir: PathBuf) -> Cx {
+        let given = std::env::var_os("RUNDLET_TEST_REFERENCE").map(PathBuf::from);
+        let places = ["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc"].map(PathBuf::from);
+        let Some(runtime) = given.into_iter().chain(places).find(|p| p.exists()) else {
+            self.skip("no runc to compare with");
+        };
+        Cx {
+            dir,
+            token: self.token.clone(),
+            runtime,
+            world: self.world,
+        }
+    }
+
     /// The directory of a container's cgroup; `controller` matters on v1 only.
     pub(crate) fn cgroup_dir(&self, controller: &str, id: &str) -> PathBuf {
         let top = Path::new("/sys/fs/cgroup");

@@ -50,6 +50,12 @@ pub(crate) fn main(tables: &[&[Test]]) -> ExitCode {
         Some("--one") => return one(&tests, &args),
         _ => {}
     }
+    if args.iter().any(|arg| arg == "--list-differences") {
+        for test in &tests {
+            println!("{}\t{}", test.label(), test.differs.unwrap_or_default());
+        }
+        return ExitCode::SUCCESS;
+    }
     let runtime = runtime();
     let jobs = select(&tests, &args);
     if args.iter().any(|arg| arg == "--list") {

@@ -91,6 +91,52 @@ impl Cx {
     }
 }
 
+impl Cx {
+    /// Runs the runtime to its end, and calls `look` with each process of its, cloned ones too, before and behind every system call.
+    pub(crate) fn run_traced(&self, args: &[&str], mut look: impl FnMut(Pid)) -> Output {
+        let mut command = self.command(args);
+        trace(&mut command);
+        let running = self.spawn(command);
+        let main = Pid::from_raw(i32::try_from(running.child.id()).unwrap());
+        assert!(waitpid(main, None).is_ok());
+        let options = libc::PTRACE_O_TRACESYSGOOD
+            | libc::PTRACE_O_EXITKILL
+            | libc::PTRACE_O_TRACECLONE
+            | libc::PTRACE_O_TRACEFORK
+            | libc::PTRACE_O_TRACEVFORK;
+        request(
+            libc::PTRACE_SETOPTIONS,
+            main,
+            usize::try_from(options).unwrap(),
+        );
+        request(libc::PTRACE_SYSCALL, main, 0);
+        loop {
+            let all = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
+            let status = waitid(Id::All, all | WaitPidFlag::__WALL).unwrap();
+            let pid = status.pid().unwrap();
+            if let WaitStatus::Exited(..) | WaitStatus::Signaled(..) = status {
+                if pid == main {
+                    return running.wait();
+                }
+                let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
+                continue;
+            }
+            let signal = match waitpid(pid, Some(WaitPidFlag::__WALL)).unwrap() {
+                WaitStatus::PtraceSyscall(_) => {
+                    look(pid);
+                    0
+                }
+                // A new one's first stop, and what execve says.
+                WaitStatus::Stopped(_, Signal::SIGSTOP | Signal::SIGTRAP) => 0,
+                WaitStatus::Stopped(_, other) => other as usize,
+                _ => 0,
+            };
+            // SAFETY: the request takes numbers. ESRCH: it was killed meanwhile.
+            unsafe { libc::ptrace(libc::PTRACE_SYSCALL, pid.as_raw(), 0, signal) };
+        }
+    }
+}
+
 impl Standing {
     /// The step is not done.
     pub(crate) fn kill(self) -> Output {
