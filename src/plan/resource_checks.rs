@@ -61,6 +61,13 @@ pub(crate) fn check_unified(file: &str, value: &str) -> Result<()> {
             .is_some_and(|(controller, rest)| !controller.is_empty() && !rest.is_empty()),
         "linux.resources.unified: `{file}` must be in the form CONTROLLER.PARAMETER"
     );
+    // The part before the dot goes into a list between blanks, cgroup.subtree_control.
+    ensure!(
+        file.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)),
+        "linux.resources.unified: `{}` is not the name of a cgroup file",
+        file.escape_debug()
+    );
     // These act on processes: the container would be emptied, frozen or killed while it is being made.
     let acts = [
         "cgroup.procs",

@@ -1,5 +1,7 @@
 //! Runs a classic BPF program as the kernel runs a seccomp filter. Only for tests and the fuzzer.
 
+#![allow(clippy::unwrap_used)] // tests
+
 use libc::sock_filter;
 
 /// `struct seccomp_data`, without the instruction pointer, which no filter here reads.

@@ -1,6 +1,8 @@
 //! Random small profiles: the compiled program against a direct reading of the profile, on several native
 //! architectures. The seed is fixed, so a failure repeats.
 
+#![allow(clippy::unwrap_used)] // tests
+
 use super::compile::compile;
 use super::emulator::{Call, check, run};
 use super::names::{self, X32_BIT, abi};

@@ -122,7 +122,9 @@ fn check(rules: &[DeviceRule]) -> Option<(Policy, Kernel)> {
         }
     };
     let mut kernel = Kernel::default();
-    rules.iter().for_each(|rule| kernel.write(rule));
+    for rule in rules {
+        kernel.write(rule);
+    }
     let program = assemble(&policy).unwrap();
     each(|block, access, major, minor| {
         let kind = if block { 1 } else { 2 };
@@ -170,7 +172,7 @@ fn moved((old, before): &(Policy, Kernel), (new, after): &(Policy, Kernel), rule
             each(|block, access, major, minor| {
                 let both = before.answers(block, access, major, minor)
                     && after.answers(block, access, major, minor);
-                let single = access.count_ones() == 1;
+                let single = access.is_power_of_two();
                 assert!(
                     !(both && single) || kernel.answers(block, access, major, minor),
                     "block {block} access {access} {major}:{minor}: {old:?} to {new:?}, at {write}"

@@ -60,7 +60,7 @@ pub(super) fn config(bytes: &[u8]) {
     }
     match Wanted::new(planned.cgroups_path.as_deref(), "id") {
         Ok(Wanted::Absolute(path) | Wanted::Relative(path)) => {
-            clean(Path::new("/").join(path).as_path())
+            clean(Path::new("/").join(path).as_path());
         }
         Err(error) => refused(&error, "config.json", &FIELDS),
     }

@@ -48,7 +48,7 @@ fn round_trip(bytes: &[u8]) {
     let (path, interface, member, argument) = (text(), text(), text(), text());
     let numbers: Vec<u32> = bytes.iter().map(|byte| u32::from(*byte)).collect();
     let values = [
-        Value::Bool(bytes.len() % 2 == 0),
+        Value::Bool(bytes.len().is_multiple_of(2)),
         Value::U64(bytes.len() as u64),
         Value::Str(argument.clone()),
         Value::Bytes(bytes.to_vec()),

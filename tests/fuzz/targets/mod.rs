@@ -1,7 +1,12 @@
 //! What is fuzzed, one function a parser or a translation: it panics where something is wrong. libFuzzer calls them with what it
 //! makes up (tests/fuzz/src); rundlet's unit tests call them with the corpora, so that what was found once stays mended.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // tests
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::case_sensitive_file_extension_comparisons
+)] // tests
 
 mod devices;
 mod documents;
