@@ -28,6 +28,9 @@ _rundlet() {
             rundlet,delete)
                 cmd="rundlet__subcmd__delete"
                 ;;
+            rundlet,doctor)
+                cmd="rundlet__subcmd__doctor"
+                ;;
             rundlet,events)
                 cmd="rundlet__subcmd__events"
                 ;;
@@ -80,7 +83,7 @@ _rundlet() {
 
     case "${cmd}" in
         rundlet)
-            opts="-v --root --log --log-format --debug --systemd-cgroup --rootless --version create start run exec state list ps events kill pause resume delete spec check features update checkpoint restore help"
+            opts="-v --root --log --log-format --debug --systemd-cgroup --rootless --version create start run exec state list ps events kill pause resume delete spec check doctor features update checkpoint restore help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -233,6 +236,20 @@ _rundlet() {
             ;;
         rundlet__subcmd__delete)
             opts="-f --force"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rundlet__subcmd__doctor)
+            opts="--json"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -45,6 +45,7 @@ complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "resume" -d 'thaw al
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "delete" -d 'remove a stopped container'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "spec" -d 'write a config.json to start from'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "check" -d 'look for mistakes in a bundle, and for what this host lacks'
+complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "doctor" -d 'tell what this host lacks for containers, and what to do about it'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "features" -d 'print what this version supports as JSON'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "update" -d 'change the resource limits of a container'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "checkpoint" -d 'save a running container to files'
@@ -105,6 +106,7 @@ complete -c rundlet -n "__fish_rundlet_using_subcommand check" -s f -l config -d
 complete -c rundlet -n "__fish_rundlet_using_subcommand check" -l json -d 'print one JSON object instead of lines'
 complete -c rundlet -n "__fish_rundlet_using_subcommand check" -l strict -d 'fail on warnings, too'
 complete -c rundlet -n "__fish_rundlet_using_subcommand check" -l overlay -d 'as with create: write to a layer above the root file system'
+complete -c rundlet -n "__fish_rundlet_using_subcommand doctor" -l json -d 'print one JSON array instead of lines'
 complete -c rundlet -n "__fish_rundlet_using_subcommand update" -s r -l resources -d 'file with what is to change, in the form of linux.resources; `-` is standard input. All other options but those of Intel RDT are ignored then' -r -F
 complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l blkio-weight -d 'weight of block I/O, 10 to 1000' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand update" -l cpu-period -d 'period of the CPU quota in microseconds' -r

@@ -10,6 +10,7 @@ mod create;
 mod delete;
 #[cfg(test)]
 mod docs;
+mod doctor;
 pub(crate) mod duration;
 mod events;
 pub(crate) mod exec;
@@ -78,7 +79,7 @@ macro_rules! verb {
 const ANY: usize = usize::MAX;
 
 /// In the order of the help text.
-static VERBS: [Verb; 19] = [
+static VERBS: [Verb; 20] = [
     verb!(
         "create",
         create::run(OnlyCreateArgs),
@@ -176,6 +177,13 @@ static VERBS: [Verb; 19] = [
         Words::Exactly(1),
         "<bundle>",
         "look for mistakes in a bundle, and for what this host lacks"
+    ),
+    verb!(
+        "doctor",
+        doctor::run(DoctorArgs),
+        Words::Exactly(0),
+        "",
+        "tell what this host lacks for containers, and what to do about it"
     ),
     verb!(
         "features",

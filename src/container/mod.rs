@@ -6,6 +6,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod create;
 pub(crate) mod creating;
 pub(crate) mod delete;
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod explain;

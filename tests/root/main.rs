@@ -40,6 +40,7 @@ mod command_line;
 mod conversions;
 mod delegation;
 mod devices;
+mod doctor;
 mod dry_run;
 mod error_catalogue;
 mod error_mistakes;
@@ -182,6 +183,7 @@ fn main() -> ExitCode {
         v2_groups::TESTS,
         delegation::TESTS,
         fds::TESTS,
+        doctor::TESTS,
         dry_run::TESTS,
         error_catalogue::TESTS,
         errors::TESTS,

@@ -227,6 +227,23 @@ With --json there is one object with the keys bundle, creatable and findings; a 
         ],
     },
     Page {
+        verb: "doctor",
+        description: "It only looks: at the kernel (version, namespaces, seccomp, security modules, file systems), at cgroups (version, controllers,
+delegation, systemd), at the caller (capabilities, user namespaces, subordinate ids, the state root, CRIU) and at the engines that are
+installed. Each line has a verdict: ok; limited, some containers will fail; broken, none of this caller's will work; with what to do about
+it. Called by a user it tells what holds for containers without root.
+
+With --json there is an array of objects with the keys area, what, verdict, seen and fix.",
+        exit_status: "0; 1 when something is broken.",
+        examples: &[
+            ("rundlet doctor", "Before the first container, or when none works any more:"),
+            (
+                "rundlet doctor --json | jq -r '.[] | select(.verdict != \"ok\") | .fix'",
+                "What there is to do:",
+            ),
+        ],
+    },
+    Page {
         verb: "features",
         description: "",
         exit_status: "",
