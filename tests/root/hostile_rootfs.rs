@@ -3,16 +3,15 @@
 //! to which all of the links lead, is afterwards what it was before, to the nanosecond of its last change. A quarter of the kinds is
 //! tried at a place, others at the next one; with `RUNDLET_TEST_STEPS` set all are.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::json;
 
+use crate::support::watched::{self, host};
 use crate::support::{Bundle, Cx, Output, tests};
 
 tests! {
@@ -139,90 +138,6 @@ impl Kind {
     }
 }
 
-/// A tree of the host that no container was given.
-fn watched(cx: &Cx) -> PathBuf {
-    let watched = cx.dir.join("watched");
-    fs::create_dir_all(watched.join("directory/self/fd")).unwrap();
-    fs::create_dir_all(watched.join("directory/attr")).unwrap();
-    for name in [
-        "file",
-        "directory/null",
-        "directory/passwd",
-        "directory/attr/exec",
-        "directory/target",
-    ] {
-        fs::write(watched.join(name), format!("{name} of the host\n")).unwrap();
-    }
-    fs::copy("/bin/busybox", watched.join("directory/sleep")).unwrap();
-    fs::set_permissions(watched.join("file"), fs::Permissions::from_mode(0o600)).unwrap();
-    symlink("file", watched.join("link")).unwrap();
-    mknod(&watched.join("fifo"), SFlag::S_IFIFO, Mode::S_IRWXU, 0).unwrap();
-    watched
-}
-
-/// Every name with what it is, and of files what is in them. The time of the last change tells also of attributes that are no
-/// longer different, of links, and of writes of what was there.
-fn look(at: &Path, found: &mut BTreeMap<PathBuf, String>) {
-    let meta = fs::symlink_metadata(at).unwrap();
-    let mut hasher = DefaultHasher::new();
-    if meta.is_file() {
-        fs::read(at).unwrap().hash(&mut hasher);
-    } else if meta.is_symlink() {
-        fs::read_link(at).unwrap().hash(&mut hasher);
-    }
-    let kind = meta.file_type();
-    let times = (kind.is_char_device() || kind.is_block_device()).then_some((0, 0));
-    let said = format!(
-        "{:o} {}:{} {} links {} size {} rdev {} changed {:?} content {:x}",
-        meta.mode(),
-        meta.uid(),
-        meta.gid(),
-        meta.ino(),
-        meta.nlink(),
-        meta.size(),
-        meta.rdev(),
-        times.unwrap_or((meta.ctime(), meta.ctime_nsec())),
-        hasher.finish()
-    );
-    found.insert(at.to_owned(), said);
-    if meta.is_dir() {
-        for entry in fs::read_dir(at).unwrap() {
-            look(&entry.unwrap().path(), found);
-        }
-    }
-}
-
-/// The watched tree, the host's device nodes, and the mounts of the runtime's own namespace.
-fn host(watched: &Path) -> (BTreeMap<PathBuf, String>, String) {
-    let mut found = BTreeMap::new();
-    look(watched, &mut found);
-    for name in [
-        "null", "zero", "full", "random", "urandom", "tty", "ptmx", "console",
-    ] {
-        let path = Path::new("/dev").join(name);
-        if path.symlink_metadata().is_ok() {
-            look(&path, &mut found);
-        }
-    }
-    (found, mounts(watched))
-}
-
-/// Of the test's directory and of the host's own file systems. Others of the host come and go with their owners.
-fn mounts(watched: &Path) -> String {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let tops = [
-        Path::new("/dev"),
-        Path::new("/proc"),
-        Path::new("/sys"),
-        watched.parent().unwrap(),
-    ];
-    let ours = table.lines().filter(|line| {
-        let point = Path::new(line.split(' ').nth(4).unwrap_or_default());
-        point == Path::new("/") || tops.iter().any(|top| point.starts_with(top))
-    });
-    ours.collect::<Vec<_>>().join("\n")
-}
-
 /// A bundle like the suite's, made anew for each case: what a case has put there is gone.
 fn fresh(cx: &Cx) -> Bundle {
     drop(fs::remove_dir_all(cx.dir.join("bundle-c")));
@@ -270,7 +185,7 @@ fn clear(output: &Output, case: &str) {
 
 /// create, start, exec and delete of every kind at every place.
 fn all(cx: &Cx, places: &[&str], edit: impl Fn(&mut Bundle)) {
-    let watched = watched(cx);
+    let watched = watched::make(cx);
     let (mut made, mut refused) = (0, 0);
     let every = std::env::var_os("RUNDLET_TEST_STEPS").is_some();
     for (row, place) in places.iter().enumerate() {
