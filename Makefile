@@ -18,7 +18,7 @@ REMAP = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-pa
     --remap-path-prefix=$(shell rustc --print sysroot)/lib/rustlib/src/rust=/rustc
 
 .DEFAULT_GOAL := help
-.PHONY: help build static check test test-root test-unit test-vm conformance conformance-own conformance-docker conformance-engines newcomer bench bench-readme budget demo man install uninstall deb test-deb reproducible deny clean packages target workloads advisories prove-security
+.PHONY: help build static check test test-root test-unit test-vm conformance conformance-own conformance-docker conformance-engines newcomer bench bench-readme budget demo man install uninstall deb test-deb reproducible deny clean packages target workloads advisories prove-security fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ test-unit: ## unit tests alone (those that need root say so and are skipped)
 
 test-root: static ## tests of the static binary alone
 	RUNDLET_TEST_RUNTIME=$(CURDIR)/$(STATIC) $(CARGO) test --test root
+
+SECONDS ?= 60
+fuzz: ## fuzz everything that parses, coverage-guided, for SECONDS (default 60) in all; TARGETS="config seccomp" alone
+	FUZZ_SECONDS=$(SECONDS) TARGETS="$(TARGETS)" tests/fuzz/run.sh
 
 PARTS ?=
 test-vm: static ## the root tests, docker, containerd and podman in a guest with systemd and cgroup v2 alone; PARTS="docker podman:pause" runs these

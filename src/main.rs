@@ -12,6 +12,9 @@ mod criu;
 mod error;
 mod features;
 mod fs;
+#[cfg(test)]
+#[path = "../tests/fuzz/targets/mod.rs"]
+mod fuzz;
 mod hooks;
 mod init;
 mod log;

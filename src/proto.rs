@@ -79,7 +79,7 @@ pub(crate) enum ToInit {
 }
 
 impl FromInit {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         match self {
             FromInit::InitPid(pid) => [&[1], &pid.to_le_bytes()[..]].concat(),
             FromInit::RootReady => vec![2],
@@ -98,7 +98,7 @@ impl FromInit {
         }
     }
 
-    fn decode(packet: &[u8]) -> Option<FromInit> {
+    pub(crate) fn decode(packet: &[u8]) -> Option<FromInit> {
         let (tag, rest) = packet.split_first()?;
         match (tag, rest.len()) {
             (1, 4) => Some(FromInit::InitPid(i32::from_le_bytes(rest.try_into().ok()?))),
@@ -130,7 +130,7 @@ fn listener_packet(number: i32) -> [u8; 5] {
 }
 
 impl ToInit {
-    fn encode(self) -> Vec<u8> {
+    pub(crate) fn encode(self) -> Vec<u8> {
         match self {
             ToInit::Placed(pid) => [&[1], &pid.to_le_bytes()[..]].concat(),
             ToInit::HooksDone => vec![2],
@@ -140,7 +140,7 @@ impl ToInit {
         }
     }
 
-    fn decode(packet: &[u8]) -> Option<ToInit> {
+    pub(crate) fn decode(packet: &[u8]) -> Option<ToInit> {
         match packet {
             [1, pid @ ..] => Some(ToInit::Placed(i32::from_le_bytes(pid.try_into().ok()?))),
             [2] => Some(ToInit::HooksDone),

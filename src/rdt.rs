@@ -45,7 +45,7 @@ pub(crate) fn mount_point() -> Result<PathBuf> {
     )
 }
 
-fn find_mount(table: &str) -> Option<PathBuf> {
+pub(crate) fn find_mount(table: &str) -> Option<PathBuf> {
     let mut lines = table.lines();
     lines.find_map(|line| {
         let (left, right) = line.split_once(" - ")?;

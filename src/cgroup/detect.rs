@@ -71,7 +71,7 @@ pub(crate) fn unified_path(file: &str) -> Result<String> {
 }
 
 /// Puts the mounts below /sys/fs/cgroup together with the process's own cgroups. The first mount of a hierarchy counts.
-fn parse(mountinfo: &str, cgroups: &str) -> Vec<Hierarchy> {
+pub(crate) fn parse(mountinfo: &str, cgroups: &str) -> Vec<Hierarchy> {
     let own: Vec<(&str, &str)> = cgroups
         .lines()
         .filter_map(|line| line.split_once(':')?.1.split_once(':'))

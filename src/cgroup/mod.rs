@@ -6,10 +6,10 @@
 
 mod apply;
 pub(crate) mod detect;
-mod devices;
+pub(crate) mod devices;
 mod dir;
 mod kill;
-mod path;
+pub(crate) mod path;
 mod place;
 mod preview;
 pub(crate) mod procs;
@@ -17,13 +17,13 @@ pub(crate) mod record;
 #[cfg(test)]
 mod root_tests;
 pub(crate) mod stats;
-mod systemd;
+pub(crate) mod systemd;
 mod tree;
 mod undo;
-mod v1;
-mod v2;
+pub(crate) mod v1;
+pub(crate) mod v2;
 pub(crate) mod watch;
-mod write;
+pub(crate) mod write;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -144,7 +144,7 @@ impl ExecArgs {
 }
 
 /// U1: digits only, whole string. A name is never looked up, and half a number is never taken.
-fn parse_user(text: &str) -> Result<(Option<u32>, Option<u32>)> {
+pub(crate) fn parse_user(text: &str) -> Result<(Option<u32>, Option<u32>)> {
     let (uid, gid) = match text.split_once(':') {
         Some((uid, gid)) => (uid, Some(gid)),
         None => (text, None),

@@ -16,14 +16,14 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 /// One flag as the lexer needs to know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Flag {
-    pub(super) long: &'static str,
-    pub(super) short: Option<char>,
-    pub(super) kind: Kind,
+pub(crate) struct Flag {
+    pub(crate) long: &'static str,
+    pub(crate) short: Option<char>,
+    pub(crate) kind: Kind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Switch,
     /// Takes a value; the last of several holds, an empty one is as if not given.
     Value,
@@ -32,7 +32,7 @@ pub(super) enum Kind {
 }
 
 /// The flags of a clap command, so that there is one definition of them.
-pub(super) fn flags_of(command: &clap::Command) -> Vec<Flag> {
+pub(crate) fn flags_of(command: &clap::Command) -> Vec<Flag> {
     let leak = |name: &str| -> &'static str { Box::leak(name.to_owned().into_boxed_str()) };
     command
         .get_arguments()
@@ -52,16 +52,16 @@ pub(super) fn flags_of(command: &clap::Command) -> Vec<Flag> {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Lexed {
+pub(crate) struct Lexed {
     /// In the order given, each flag with its value (`None` for a switch that is on).
-    pub(super) flags: Vec<(&'static str, Option<OsString>)>,
-    pub(super) words: Vec<OsString>,
+    pub(crate) flags: Vec<(&'static str, Option<OsString>)>,
+    pub(crate) words: Vec<OsString>,
     /// `--help` or `-h` was among the flags.
-    pub(super) help: bool,
+    pub(crate) help: bool,
 }
 
 /// Splits `args` into flags and words. With `stop_after`, everything behind the so-many-th word is a word.
-pub(super) fn lex(
+pub(crate) fn lex(
     flags: &[Flag],
     args: &[OsString],
     stop_after: Option<usize>,
@@ -116,7 +116,7 @@ pub(super) fn lex(
 
 impl Lexed {
     /// For clap: a program name, `--name=value` each, `--`, the words.
-    pub(super) fn canonical(self) -> Vec<OsString> {
+    pub(crate) fn canonical(self) -> Vec<OsString> {
         let mut out = vec![OsString::from("rundlet")];
         for (name, value) in self.flags {
             let mut flag = OsString::from("--");

@@ -33,7 +33,7 @@ const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
 /// A number, or a name in any case with or without `SIG`; real-time signals as `RTMIN+n` and `RTMAX-n`.
-fn signal_number(text: &str) -> Result<i32> {
+pub(crate) fn signal_number(text: &str) -> Result<i32> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return match text.parse() {
             Ok(number) if number <= RTMAX => Ok(number),

@@ -11,14 +11,14 @@ mod delete;
 #[cfg(test)]
 mod docs;
 mod doctor;
-mod duration;
+pub(crate) mod duration;
 mod events;
-mod exec;
+pub(crate) mod exec;
 mod features;
 mod globals;
-mod grammar;
+pub(crate) mod grammar;
 mod help;
-mod kill;
+pub(crate) mod kill;
 mod list;
 mod pause;
 mod ps;
@@ -27,7 +27,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
-mod update;
+pub(crate) mod update;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -221,6 +221,23 @@ static VERBS: [Verb; 20] = [
         "print help on rundlet or on a verb"
     ),
 ];
+
+/// A verb as the fuzzer knows it.
+#[cfg(any(test, fuzzing))]
+pub(crate) struct Definition {
+    pub(crate) flags: Vec<grammar::Flag>,
+    pub(crate) command: Command,
+}
+
+#[cfg(any(test, fuzzing))]
+pub(crate) fn definitions() -> Vec<Definition> {
+    let define = |verb: &Verb| {
+        let command = (verb.define)(Command::new(verb.name));
+        let flags = grammar::flags_of(&command);
+        Definition { flags, command }
+    };
+    VERBS.iter().map(define).collect()
+}
 
 /// Why nothing was done, and what to print with it.
 struct Misuse {

@@ -143,7 +143,7 @@ fn size(flag: &str, text: Option<&String>) -> Result<Option<Value>> {
 }
 
 /// `-1`, or a number with a unit as callers of runc write it: `512`, `64m`, `1.5g`, `32MiB`. Units are powers of 1024.
-fn bytes(text: &str) -> Result<i64> {
+pub(crate) fn bytes(text: &str) -> Result<i64> {
     if text == "-1" {
         return Ok(-1);
     }

@@ -75,16 +75,29 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn read(dir: BorrowedFd<'_>) -> Result<Record> {
+    pub(crate) fn read(dir: BorrowedFd<'_>, id: &str) -> Result<Record> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let file = openat(dir, FILE, flags, Mode::empty()).context("open `state.json`")?;
-        let bytes = small::read_open(file).context("read `state.json`")?;
-        let record: Record = serde_json::from_slice(&bytes).context("parse `state.json`")?;
+        Record::parse(&small::read_open(file).context("read `state.json`")?, id)
+    }
+
+    /// Refuses what is another container's record, and numbers that are no process: to the kernel they are a group, or all.
+    pub(crate) fn parse(bytes: &[u8], id: &str) -> Result<Record> {
+        let record: Record = serde_json::from_slice(bytes).context("parse `state.json`")?;
         ensure!(
             record.version == VERSION,
             "`state.json` has format {}, this rundlet knows {VERSION}: use the rundlet that made the container",
             record.version
         );
+        ensure!(
+            record.state.id == id,
+            "`state.json` is of container `{}`",
+            record.state.id.escape_debug()
+        );
+        for (field, process) in [("creator", Some(record.creator)), ("init", record.init)] {
+            let pid = process.map_or(1, |process| process.pid);
+            ensure!(pid > 0, "`state.json`: {field}.pid: {pid} is no process");
+        }
         Ok(record)
     }
 

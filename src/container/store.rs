@@ -234,7 +234,7 @@ impl Slot {
 
     pub(crate) fn read(&self) -> Result<Record> {
         let read = || {
-            let mut record = Record::read(self.dir.as_fd())?;
+            let mut record = Record::read(self.dir.as_fd(), &self.id)?;
             if record.init.is_none() {
                 record.cgroup = self.read_cgroup()?.unwrap_or(record.cgroup);
             }

@@ -49,7 +49,7 @@ impl Directory {
 }
 
 /// The last lines that CRIU marks as errors, without what could do harm on a terminal.
-fn error_lines(log: &mut impl std::io::BufRead) -> Vec<String> {
+pub(crate) fn error_lines(log: &mut impl std::io::BufRead) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut line = Vec::new();
     while log

@@ -5,7 +5,7 @@
 
 mod directory;
 pub(crate) mod dump;
-mod log;
+pub(crate) mod log;
 pub(crate) mod options;
 pub(crate) mod restore;
 pub(crate) mod rpc;

@@ -33,7 +33,7 @@ fn read() -> Option<String> {
 }
 
 /// Field `wanted` of the first line with this uid.
-fn find(text: &str, uid: u32, wanted: usize) -> Option<String> {
+pub(crate) fn find(text: &str, uid: u32, wanted: usize) -> Option<String> {
     text.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         let is_user = fields.get(2)?.parse::<u32>().ok()? == uid;

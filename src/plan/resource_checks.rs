@@ -51,7 +51,7 @@ pub(crate) fn is_page_size(size: &str) -> bool {
 }
 
 /// A key of `unified` names one file of the container's own cgroup, and one that limits something.
-pub(crate) fn check_unified(file: &str) -> Result<()> {
+pub(crate) fn check_unified(file: &str, value: &str) -> Result<()> {
     ensure!(
         !file.contains('/') && !file.contains('\0'),
         "linux.resources.unified: `{file}` must be a file name (no slashes)"
@@ -60,6 +60,13 @@ pub(crate) fn check_unified(file: &str) -> Result<()> {
         file.split_once('.')
             .is_some_and(|(controller, rest)| !controller.is_empty() && !rest.is_empty()),
         "linux.resources.unified: `{file}` must be in the form CONTROLLER.PARAMETER"
+    );
+    // The part before the dot goes into a list between blanks, cgroup.subtree_control.
+    ensure!(
+        file.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)),
+        "linux.resources.unified: `{}` is not the name of a cgroup file",
+        file.escape_debug()
     );
     // These act on processes: the container would be emptied, frozen or killed while it is being made.
     let acts = [
@@ -71,6 +78,11 @@ pub(crate) fn check_unified(file: &str) -> Result<()> {
     ensure!(
         !acts.contains(&file),
         "linux.resources.unified: `{file}` is not a limit"
+    );
+    // The kernel reads up to it: the file would have another value than the config.
+    ensure!(
+        !value.contains('\0'),
+        "linux.resources.unified[{file}]: must not contain a null byte"
     );
     Ok(())
 }

@@ -200,7 +200,7 @@ pub(crate) fn plan(linux: &oci::LinuxResources) -> Result<Resources> {
         out.rdma.insert(device.clone(), limit);
     }
     for (file, value) in linux.unified().iter().flatten() {
-        check_unified(file)?;
+        check_unified(file, value)?;
         out.unified.insert(file.clone(), value.clone());
     }
     for (i, rule) in linux.devices().iter().flatten().enumerate() {

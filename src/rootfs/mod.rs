@@ -19,7 +19,7 @@ mod mask;
 mod mount;
 pub(crate) mod mount_table;
 mod overlay;
-mod pivot;
+pub(crate) mod pivot;
 pub(crate) mod restored;
 pub(crate) mod restored_check;
 mod sources;

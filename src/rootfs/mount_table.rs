@@ -16,7 +16,7 @@ use crate::fs::inroot::{self, Links};
 use crate::sys::mount::is_mount_root;
 
 /// Attributes that are compared; the bits of statvfs(3) and of mount_setattr(2) are the same.
-pub(super) const ATTRIBUTES: [(u64, &str); 4] = [
+pub(crate) const ATTRIBUTES: [(u64, &str); 4] = [
     (libc::MOUNT_ATTR_RDONLY, "ro"),
     (libc::MOUNT_ATTR_NOSUID, "nosuid"),
     (libc::MOUNT_ATTR_NODEV, "nodev"),
@@ -25,17 +25,17 @@ pub(super) const ATTRIBUTES: [(u64, &str); 4] = [
 pub(super) const ALL_ATTRIBUTES: u64 = 15;
 
 /// The mounts of one process, by the kernel's numbers of them.
-pub(super) struct Table(pub(super) HashMap<u64, Line>);
+pub(crate) struct Table(pub(crate) HashMap<u64, Line>);
 
 #[derive(Debug)]
-pub(super) struct Line {
+pub(crate) struct Line {
     /// `8:1`
-    pub(super) device: String,
+    pub(crate) device: String,
     /// What of that file system is mounted.
-    pub(super) root: PathBuf,
-    pub(super) point: PathBuf,
-    pub(super) attributes: u64,
-    pub(super) kind: String,
+    pub(crate) root: PathBuf,
+    pub(crate) point: PathBuf,
+    pub(crate) attributes: u64,
+    pub(crate) kind: String,
 }
 
 /// A process's mounts and its root.
@@ -94,7 +94,7 @@ impl Table {
     }
 
     /// proc_pid_mountinfo(5): number, parent, device, root, mount point, options, any number of tags, `-`, type ...
-    pub(super) fn parse(text: &[u8]) -> Table {
+    pub(crate) fn parse(text: &[u8]) -> Table {
         let line = |line: &[u8]| {
             let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
             let number = std::str::from_utf8(fields.first()?).ok()?.parse().ok()?;

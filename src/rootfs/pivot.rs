@@ -234,7 +234,7 @@ fn hide(path: &Path) -> Result<()> {
 }
 
 /// Where whole proc and sysfs file systems are mounted, other than below the container's root.
-fn kernel_mounts(table: &str, root: &Path) -> Vec<PathBuf> {
+pub(crate) fn kernel_mounts(table: &str, root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for line in table.lines() {
         let Some((front, back)) = line.split_once(" - ") else {

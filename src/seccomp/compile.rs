@@ -24,7 +24,7 @@ const ARCH: u32 = 4;
 const ARGS: u32 = 16;
 
 /// Compiles for a kernel whose own architecture is `native`.
-pub(super) fn compile(profile: &Profile, native: Arch) -> Result<Vec<sock_filter>> {
+pub(crate) fn compile(profile: &Profile, native: Arch) -> Result<Vec<sock_filter>> {
     let rules = rules::look_up(profile);
     let abis = covered(profile, native);
     let x32 = abis.iter().find(|abi| abi.arch == Arch::X32).copied();

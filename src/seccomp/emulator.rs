@@ -1,17 +1,19 @@
-//! Runs a classic BPF program as the kernel runs a seccomp filter. Only for tests.
+//! Runs a classic BPF program as the kernel runs a seccomp filter. Only for tests and the fuzzer.
+
+#![allow(clippy::unwrap_used)] // tests
 
 use libc::sock_filter;
 
 /// `struct seccomp_data`, without the instruction pointer, which no filter here reads.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Call {
-    pub(super) nr: u32,
-    pub(super) arch: u32,
-    pub(super) args: [u64; 6],
+pub(crate) struct Call {
+    pub(crate) nr: u32,
+    pub(crate) arch: u32,
+    pub(crate) args: [u64; 6],
 }
 
 /// What the kernel checks before it takes a filter: jumps stay inside, the end is a return, the length.
-pub(super) fn check(filter: &[sock_filter]) {
+pub(crate) fn check(filter: &[sock_filter]) {
     assert!(!filter.is_empty() && filter.len() <= 4096);
     assert_eq!(
         filter[filter.len() - 1].code,
@@ -39,7 +41,7 @@ pub(super) fn check(filter: &[sock_filter]) {
 }
 
 /// The word the filter returns and how many instructions it took.
-pub(super) fn run(filter: &[sock_filter], call: &Call) -> (u32, usize) {
+pub(crate) fn run(filter: &[sock_filter], call: &Call) -> (u32, usize) {
     let mut accumulator = 0_u32;
     let (mut at, mut steps) = (0, 0);
     loop {

@@ -5,9 +5,9 @@
 //! still have to read it and to trust a file.
 
 mod asm;
-mod compile;
+pub(crate) mod compile;
 mod install;
-mod names;
+pub(crate) mod names;
 mod rules;
 mod segments;
 mod stored;
@@ -17,12 +17,12 @@ mod tables;
 mod differential;
 #[cfg(test)]
 mod differential_archs;
-#[cfg(test)]
-mod emulator;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod emulator;
 #[cfg(test)]
 mod kernel;
-#[cfg(test)]
-mod random;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod random;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod reference;
 
@@ -35,7 +35,7 @@ use crate::sys::seccomp::{LOG, NEW_LISTENER, SPEC_ALLOW, WAIT_KILLABLE_RECV};
 
 /// A filter ready to be loaded.
 #[derive(Clone)]
-#[cfg_attr(test, derive(Debug, PartialEq, Eq))]
+#[cfg_attr(any(test, fuzzing), derive(Debug, PartialEq, Eq))]
 pub(crate) struct Program {
     pub(crate) filter: Vec<libc::sock_filter>,
     /// SECCOMP_FILTER_FLAG_* of seccomp(2).

@@ -6,33 +6,33 @@ use crate::plan::seccomp::Arch;
 
 /// The architecture this program runs on. A filter always covers it.
 #[cfg(target_arch = "x86_64")]
-pub(super) const NATIVE: Arch = Arch::X86_64;
+pub(crate) const NATIVE: Arch = Arch::X86_64;
 #[cfg(target_arch = "x86")]
-pub(super) const NATIVE: Arch = Arch::X86;
+pub(crate) const NATIVE: Arch = Arch::X86;
 #[cfg(target_arch = "aarch64")]
-pub(super) const NATIVE: Arch = Arch::Aarch64;
+pub(crate) const NATIVE: Arch = Arch::Aarch64;
 #[cfg(target_arch = "arm")]
-pub(super) const NATIVE: Arch = Arch::Arm;
+pub(crate) const NATIVE: Arch = Arch::Arm;
 #[cfg(target_arch = "riscv64")]
-pub(super) const NATIVE: Arch = Arch::Riscv64;
+pub(crate) const NATIVE: Arch = Arch::Riscv64;
 #[cfg(target_arch = "loongarch64")]
-pub(super) const NATIVE: Arch = Arch::Loongarch64;
+pub(crate) const NATIVE: Arch = Arch::Loongarch64;
 #[cfg(target_arch = "s390x")]
-pub(super) const NATIVE: Arch = Arch::S390x;
+pub(crate) const NATIVE: Arch = Arch::S390x;
 #[cfg(target_arch = "powerpc")]
-pub(super) const NATIVE: Arch = Arch::Ppc;
+pub(crate) const NATIVE: Arch = Arch::Ppc;
 #[cfg(all(target_arch = "powerpc64", target_endian = "big"))]
-pub(super) const NATIVE: Arch = Arch::Ppc64;
+pub(crate) const NATIVE: Arch = Arch::Ppc64;
 #[cfg(all(target_arch = "powerpc64", target_endian = "little"))]
-pub(super) const NATIVE: Arch = Arch::Ppc64le;
+pub(crate) const NATIVE: Arch = Arch::Ppc64le;
 #[cfg(all(target_arch = "mips", target_endian = "big"))]
-pub(super) const NATIVE: Arch = Arch::Mips;
+pub(crate) const NATIVE: Arch = Arch::Mips;
 #[cfg(all(target_arch = "mips", target_endian = "little"))]
-pub(super) const NATIVE: Arch = Arch::Mipsel;
+pub(crate) const NATIVE: Arch = Arch::Mipsel;
 #[cfg(all(target_arch = "mips64", target_endian = "big"))]
-pub(super) const NATIVE: Arch = Arch::Mips64;
+pub(crate) const NATIVE: Arch = Arch::Mips64;
 #[cfg(all(target_arch = "mips64", target_endian = "little"))]
-pub(super) const NATIVE: Arch = Arch::Mipsel64;
+pub(crate) const NATIVE: Arch = Arch::Mipsel64;
 
 /// Bit 30 of the number marks an x32 call; to the kernel the architecture is x86_64 all the same.
 pub(super) const X32_BIT: u32 = 0x4000_0000;

@@ -1,6 +1,8 @@
 //! Random small profiles: the compiled program against a direct reading of the profile, on several native
 //! architectures. The seed is fixed, so a failure repeats.
 
+#![allow(clippy::unwrap_used)] // tests
+
 use super::compile::compile;
 use super::emulator::{Call, check, run};
 use super::names::{self, X32_BIT, abi};
@@ -9,7 +11,7 @@ use super::tables::ROWS;
 use crate::plan::seccomp::{Action, Arch, Compare, Condition, Flags, Profile, Rule, SpecAllow};
 
 /// xorshift64*: enough to vary tests.
-pub(super) struct Random(pub(super) u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -19,11 +21,11 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    pub(super) fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() >> 33).unwrap() % limit
     }
 
-    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }
 }
@@ -174,7 +176,7 @@ fn holds(condition: &Condition, args: &[u64; 6], wide: bool) -> bool {
 
 /// Reads the answer to one call off the profile.
 #[allow(clippy::too_many_lines)] // one table, as the documentation reads; formatting alone makes it long
-fn decide(profile: &Profile, native: Arch, call: &Call) -> u32 {
+pub(crate) fn decide(profile: &Profile, native: Arch, call: &Call) -> u32 {
     let mut archs = profile.archs.clone();
     archs.push(native);
     if archs.contains(&Arch::X32) {
@@ -281,7 +283,7 @@ fn decide(profile: &Profile, native: Arch, call: &Call) -> u32 {
     }
 }
 
-fn probes(random: &mut Random, profile: &Profile, native: Arch) -> Vec<Call> {
+pub(crate) fn probes(random: &mut Random, profile: &Profile, native: Arch) -> Vec<Call> {
     let mut numbers = vec![
         0,
         1,

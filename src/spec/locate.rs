@@ -16,15 +16,16 @@ pub(super) fn path_of(text: &[u8], line: usize, column: usize) -> String {
     let Some(target) = offset_of(text, line, column) else {
         return String::new();
     };
-    let mut scan = Scan {
-        text,
-        at: 0,
-        target,
-        path: Vec::new(),
-        found: None,
-    };
+    let mut scan = Scan::new(text, target);
     scan.value();
     render(&scan.found.unwrap_or_default())
+}
+
+/// The paths of all lists of a document.
+pub(super) fn lists(text: &[u8]) -> impl Iterator<Item = String> {
+    let mut scan = Scan::new(text, usize::MAX);
+    scan.value();
+    scan.lists.into_iter().map(|path| render(&path))
 }
 
 /// serde_json counts lines from 1 and, in a line, the bytes consumed.
@@ -35,6 +36,9 @@ fn offset_of(text: &[u8], line: usize, column: usize) -> Option<usize> {
     }
     Some((start + column).min(text.len()))
 }
+
+/// serde_json parses no deeper; what nobody asks for it passes over however deep it is.
+const DEEPEST: usize = 128;
 
 #[derive(Clone)]
 enum Part {
@@ -48,16 +52,32 @@ struct Scan<'a> {
     target: usize,
     path: Vec<Part>,
     found: Option<Vec<Part>>,
+    lists: Vec<Vec<Part>>,
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
+    fn new(text: &'a [u8], target: usize) -> Self {
+        Scan {
+            text,
+            at: 0,
+            target,
+            path: Vec::new(),
+            found: None,
+            lists: Vec::new(),
+        }
+    }
+
     /// Walks one value; children first, so the innermost one that reaches the target wins.
     fn value(&mut self) {
         self.blanks();
         let start = self.at;
         match self.peek() {
+            Some(b'{' | b'[') if self.path.len() >= DEEPEST => self.skip(),
             Some(b'{') => self.members(b'}'),
-            Some(b'[') => self.members(b']'),
+            Some(b'[') => {
+                self.lists.push(self.path.clone());
+                self.members(b']');
+            }
             Some(b'"') => drop(self.string()),
             _ => {
                 while self
@@ -106,6 +126,26 @@ impl Scan<'_> {
                 }
             }
             if self.found.is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Passes over a value with all that is in it.
+    fn skip(&mut self) {
+        let mut open = 0_usize;
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'"' => {
+                    self.string();
+                    continue;
+                }
+                b'{' | b'[' => open += 1,
+                b'}' | b']' => open = open.saturating_sub(1),
+                _ => {}
+            }
+            self.at += 1;
+            if open == 0 {
                 return;
             }
         }

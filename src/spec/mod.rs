@@ -6,6 +6,7 @@
 
 mod compat;
 pub(crate) mod known;
+mod lists;
 mod locate;
 mod required;
 pub(crate) mod template;
@@ -21,12 +22,13 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{SELINUX_MAGIC, statfs};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxPids, LinuxResources, Process, Spec};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 /// A configuration, for those who only hand it on to `plan`.
 pub(crate) use oci_spec::runtime::Spec as Config;
 
 use crate::log;
+use lists::Document;
 use validate::HostFacts;
 
 /// V1: far above every real config (the largest seen are a few hundred KiB), far below what hurts a host.
@@ -53,7 +55,7 @@ pub(crate) fn config_of(bytes: &[u8], path: &Path) -> Result<Spec> {
 }
 
 pub(crate) fn parse_config(bytes: &[u8], path: &Path) -> Result<Spec> {
-    let mut spec: Spec = parse(bytes, path, compat::repair_config)?;
+    let mut spec: Spec = parse(bytes, path, Document::Config, compat::repair_config)?;
     if compat::pids_limit_reads_zero(&spec) {
         compat::unset_absent_pids_limit(&mut spec, bytes);
     }
@@ -71,10 +73,14 @@ pub(crate) fn check_config(spec: &Spec, path: &Path, facts: HostFacts) -> Result
 
 /// Loads and validates the process object of `exec --process FILE`.
 pub(crate) fn load_process(path: &Path) -> Result<Process> {
-    let bytes = read_bounded(path)?;
-    let process: Process = parse(&bytes, path, compat::repair_process)?;
-    parse_once::<required::Process>(&bytes, path)?;
+    let process = parse_process(&read_bounded(path)?, path)?;
     check_process(&process).with_context(|| path.display().to_string())?;
+    Ok(process)
+}
+
+pub(crate) fn parse_process(bytes: &[u8], path: &Path) -> Result<Process> {
+    let process: Process = parse(bytes, path, Document::Process, compat::repair_process)?;
+    parse_once::<required::Process>(bytes, path)?;
     Ok(process)
 }
 
@@ -105,9 +111,14 @@ pub(crate) fn load_resources(from: &ResourcesFrom) -> Result<LinuxResources> {
             (bytes, Path::new("linux.resources"))
         }
     };
-    let mut resources: LinuxResources = parse(&bytes, path, compat::repair_resources)?;
+    parse_resources(&bytes, path)
+}
+
+pub(crate) fn parse_resources(bytes: &[u8], path: &Path) -> Result<LinuxResources> {
+    let mut resources: LinuxResources =
+        parse(bytes, path, Document::Resources, compat::repair_resources)?;
     let limit = resources.pids().as_ref().map(LinuxPids::limit);
-    if limit == Some(0) && !compat::has_pids_limit(&bytes, "/pids/limit") {
+    if limit == Some(0) && !compat::has_pids_limit(bytes, "/pids/limit") {
         resources.set_pids(None);
     }
     Ok(resources)
@@ -202,7 +213,27 @@ fn read_whole(mut file: std::fs::File, path: &Path) -> Result<Vec<u8>> {
 
 type Repair = fn(&mut serde_json::Value) -> Vec<String>;
 
-fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path, repair: Repair) -> Result<T> {
+fn parse<T: DeserializeOwned>(
+    bytes: &[u8],
+    path: &Path,
+    document: Document,
+    repair: Repair,
+) -> Result<T> {
+    let parsed = parse_repaired(bytes, path, repair);
+    // The scan needs what is JSON. serde's words for such a list name types of its own.
+    let is_json = parsed.is_ok() || serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
+    let misplaced = is_json.then(|| lists::misplaced(bytes, document)).flatten();
+    if let Some(at) = misplaced {
+        let place = if at.is_empty() { at } else { format!("{at}: ") };
+        bail!(
+            "{}: {place}invalid type: a list, expected an object",
+            path.display()
+        );
+    }
+    parsed
+}
+
+fn parse_repaired<T: DeserializeOwned>(bytes: &[u8], path: &Path, repair: Repair) -> Result<T> {
     let strict = match serde_json::from_slice(bytes) {
         Ok(value) => return Ok(value),
         Err(error) => error,
@@ -250,6 +281,7 @@ mod tests {
         parse(
             text.as_bytes(),
             Path::new("config.json"),
+            Document::Config,
             compat::repair_config,
         )
     }

@@ -19,6 +19,7 @@ tests! {
     both allowed_device_can_be_opened;
     both rule_with_read_only;
     both rule_with_wildcards;
+    both rule_for_a_whole_kind;
     both rule_for_the_other_kind_does_not_match;
     both later_rules_win;
     both allow_all;
@@ -63,6 +64,17 @@ fn ptmx_is_the_containers_own(cx: &Cx) {
         |_| (),
     )
     .prints("5:2\n0\nptmx");
+}
+
+/// The standard devices follow it, and are in it already.
+fn rule_for_a_whole_kind(cx: &Cx) {
+    cx.sh("cat /dev/null && echo read", |b| {
+        b.push(
+            "/linux/resources/devices",
+            json!({"allow": true, "type": "c", "access": "rwm"}),
+        );
+    })
+    .prints("read");
 }
 
 fn requested_nodes(cx: &Cx) {

@@ -13,6 +13,10 @@ tests! {
     both exec_killed_before_every_step = "the process of a killed exec of runc may live on";
     both delete_killed_before_every_step = "runc 1.1.5 leaves what a killed delete did not come to";
     host init_killed_before_start;
+    both init_killed_at_every_step_of_create;
+    host init_killed_at_every_step_of_run;
+    host init_killed_at_every_step_of_start;
+    host exec_s_process_killed_at_every_step;
     host create_stands_while_it_is_deleted = "runc writes no early record";
     host delete_stands_while_the_id_is_made_anew = "a late runc delete removes the new container";
     host exec_stands_while_the_container_is_deleted;
@@ -229,6 +233,77 @@ fn init_killed_before_start(cx: &Cx) {
     assert_ne!(container.exec(&["true"]).code, 0);
     cx.call(&["list"]).ok().has("stopped");
     container.call("delete").ok();
+}
+
+/// The verb stands before each step and goes on when its children are dead: it ends, and says why unless all was done.
+fn children_killed(cx: &Cx, args: &[&str], id: &str, prepare: impl Fn(), undo: impl Fn()) {
+    prepare();
+    let steps = count(cx, args);
+    undo();
+    let mut killed = 0;
+    sample(steps, |step| {
+        prepare();
+        if let Some(standing) = stand(cx, args, step) {
+            killed += usize::from(standing.kill_children());
+            let output = standing.go_on();
+            assert!(
+                output.code == 0 || output.code == 137 || output.stderr.lines().count() == 1,
+                "step {step}: {output}"
+            );
+            assert!(!output.stderr.contains("panicked"), "step {step}: {output}");
+        }
+        answers_and_goes(cx, id, step);
+    });
+    assert!(killed > 0, "no step had a child");
+}
+
+fn init_killed_at_every_step_of_create(cx: &Cx) {
+    let bundle = cx.bundle();
+    bundle.write();
+    let undo = || drop(cx.call(&["delete", "--force", &bundle.id]).ok());
+    children_killed(cx, &create_args(&bundle), &bundle.id, || (), undo);
+    cx.start(&bundle).end();
+}
+
+fn init_killed_at_every_step_of_run(cx: &Cx) {
+    let mut bundle = cx.bundle();
+    bundle.args(&["true"]);
+    bundle.write();
+    let mut args = create_args(&bundle);
+    args[0] = "run";
+    children_killed(cx, &args, &bundle.id, || (), || ());
+}
+
+/// The init is no child of `start`: it is killed by its number.
+fn init_killed_at_every_step_of_start(cx: &Cx) {
+    let bundle = cx.bundle();
+    let args = ["start", &bundle.id];
+    cx.create(&bundle);
+    let steps = count(cx, &args);
+    cx.container(&bundle.id).end();
+    sample(steps, |step| {
+        let container = cx.create(&bundle);
+        let pid = container.pid();
+        if let Some(standing) = stand(cx, &args, step) {
+            cx.host(&format!("kill -KILL {pid}")).ok();
+            eventually("the init is gone", 10, || !alive(pid));
+            let output = standing.go_on();
+            assert!(
+                output.code == 0 || output.stderr.lines().count() == 1,
+                "step {step}: {output}"
+            );
+            assert_eq!(container.status(), "stopped", "step {step}");
+        }
+        answers_and_goes(cx, &bundle.id, step);
+    });
+}
+
+fn exec_s_process_killed_at_every_step(cx: &Cx) {
+    let bundle = cx.bundle();
+    bundle.write();
+    let prepare = || drop(cx.start(&bundle));
+    let undo = || drop(cx.call(&["delete", "--force", &bundle.id]).ok());
+    children_killed(cx, &["exec", &bundle.id, "true"], &bundle.id, prepare, undo);
 }
 
 /// The creator is in the middle of its work when the container is deleted, and then goes on if it still can.

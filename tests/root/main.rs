@@ -60,6 +60,7 @@ mod hardening;
 mod holes_of_old;
 mod hook_failures;
 mod hooks;
+mod hostile_rootfs;
 mod idmap;
 mod inherited_mounts;
 mod joined_pid;
@@ -156,6 +157,7 @@ fn main() -> ExitCode {
         inherited_mounts::TESTS,
         devices::TESTS,
         masks::TESTS,
+        hostile_rootfs::TESTS,
         sysctl::TESTS,
         hooks::TESTS,
         hook_failures::TESTS,

@@ -14,7 +14,7 @@ tests! {
     host a_state_root_that_is_full = "runc 1.1.5 leaves what a create made that could not write its state";
     host a_state_root_without_inodes = "runc 1.1.5 leaves what a create made that could not write its state";
     host a_read_only_state_root;
-    host a_thousand_mounts_with_few_descriptors = "runc needs more";
+    host five_thousand_mounts_with_few_descriptors = "runc needs more";
     host a_megabyte_of_args_and_env;
     host a_config_of_sixty_megabytes = "runc has no limit";
     host a_reused_pid_is_not_the_init = "runc has another state file";
@@ -226,11 +226,11 @@ fn a_read_only_state_root(cx: &Cx) {
     nothing_left(cx);
 }
 
-fn a_thousand_mounts_with_few_descriptors(cx: &Cx) {
+fn five_thousand_mounts_with_few_descriptors(cx: &Cx) {
     let mut bundle = cx.script("grep -c ' /mnt/' /proc/mounts");
     let source = cx.dir.join("source");
     std::fs::create_dir(&source).unwrap();
-    for number in 0..1000 {
+    for number in 0..5000 {
         bundle.bind(&source, &format!("/mnt/{number}"), &["ro"]);
     }
     bundle.set("/process/rlimits", json!([]));
@@ -242,7 +242,7 @@ fn a_thousand_mounts_with_few_descriptors(cx: &Cx) {
         root.display()
     ))
     .ok()
-    .prints("1000");
+    .prints("5000");
 }
 
 fn a_megabyte_of_args_and_env(cx: &Cx) {

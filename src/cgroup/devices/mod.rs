@@ -1,4 +1,6 @@
 //! The device policy of a container put in force: an eBPF program on cgroup v2, `devices.allow`/`deny` on v1 (G4).
+#[cfg(any(test, fuzzing))]
+pub(crate) mod emulator;
 pub(crate) mod program;
 pub(crate) mod rules;
 
@@ -149,7 +151,10 @@ fn write_v1(dir: &Dir, target: &Policy, rules: &[&DeviceRule]) -> Result<()> {
 
 /// The writes in the order of the rules they come from: the runtime-spec asks for it, and the kernel shows it. First the new
 /// default, last what no rule allows any more: what old and new rules both allow is not denied for a moment.
-fn in_listed_order(mut writes: Vec<DeviceRule>, rules: &[&DeviceRule]) -> Vec<DeviceRule> {
+pub(crate) fn in_listed_order(
+    mut writes: Vec<DeviceRule>,
+    rules: &[&DeviceRule],
+) -> Vec<DeviceRule> {
     let place = |write: &DeviceRule| {
         rules.iter().position(|rule| {
             rule.allow == write.allow
@@ -160,8 +165,10 @@ fn in_listed_order(mut writes: Vec<DeviceRule>, rules: &[&DeviceRule]) -> Vec<De
     // The reset is the first of the writes, and the sort is stable.
     let resets = usize::from(writes.first().is_some_and(is_reset));
     writes[resets..].sort_by_key(|write| {
+        // Without a reset both lists deny by default, and a denial only takes back what the old one allowed.
+        let takes_back = resets == 0 && !write.allow;
         let place = place(write);
-        (place.is_none(), place)
+        (takes_back, place.is_none(), place)
     });
     writes
 }
@@ -215,6 +222,16 @@ mod tests {
         assert_eq!(
             of("c 10:229 rwm\nc 1:3 rwm\nc *:* m\n"),
             ["allow b 8:20 rw", "allow b 10:200 r", "deny c 1:3 rwm"]
+        );
+        // The rule that denies everything is no reason to deny first what others of the list allow.
+        assert_eq!(
+            of("c *:* rwm\n"),
+            [
+                "allow c 10:229 rwm",
+                "allow b 8:20 rw",
+                "allow b 10:200 r",
+                "deny c *:* rw",
+            ]
         );
     }
 }

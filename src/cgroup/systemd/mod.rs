@@ -5,12 +5,12 @@
 //! again, writes the same; then the same values go to the files, and the own device program is attached beside systemd's.
 //! A scope has to be made with a process in it: it comes between the clone and the word that lets the child go on.
 
-mod annotations;
-mod dbus;
+pub(crate) mod annotations;
+pub(crate) mod dbus;
 mod devices;
 pub(crate) mod manager;
-mod names;
-mod properties;
+pub(crate) mod names;
+pub(crate) mod properties;
 mod unified;
 pub(crate) mod wire;
 

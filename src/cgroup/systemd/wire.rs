@@ -343,7 +343,7 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
-    fn align(&mut self, to: usize) -> Result<()> {
+    pub(crate) fn align(&mut self, to: usize) -> Result<()> {
         self.take(self.at.next_multiple_of(to) - self.at).map(drop)
     }
 

@@ -2,9 +2,11 @@
 //! included. The child is put into all of them by its parent, one after the other, before it does anything.
 mod cpuset;
 mod freezer;
-mod limits;
-mod memory;
+pub(crate) mod limits;
+pub(crate) mod memory;
 mod stats;
+
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
@@ -23,6 +25,9 @@ use super::undo::Undo;
 use super::write::{Write, write_all};
 use crate::plan::mounts::V1Hierarchy;
 use crate::plan::resources::Resources;
+
+/// For what was frozen to die.
+const AFTER_THAW: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(crate) struct Legacy {
@@ -230,6 +235,17 @@ impl Legacy {
 
     /// Removes every one of them, then tells the first failure.
     pub(crate) fn remove(&self, left: Left, until: Deadline) -> Result<()> {
+        let result = self.remove_groups(left, until);
+        if result.is_ok() || matches!(left, Left::Keep) {
+            return result;
+        }
+        // A runtime that was killed half-way may have put a process into some groups only, the frozen one among them: the
+        // container's processes were counted in another group, and frozen none dies.
+        self.thaw_all()?;
+        self.remove_groups(left, Deadline::after(AFTER_THAW))
+    }
+
+    fn remove_groups(&self, left: Left, until: Deadline) -> Result<()> {
         let mut result = Ok(());
         for group in &self.groups {
             let one = Dir::mount(&group.at.mount)

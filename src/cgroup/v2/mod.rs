@@ -5,7 +5,7 @@ pub(crate) mod convert;
 mod delegate;
 pub(crate) mod freeze;
 pub(crate) mod resources;
-mod stats;
+pub(crate) mod stats;
 
 use std::path::{Path, PathBuf};
 

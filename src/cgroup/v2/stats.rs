@@ -110,7 +110,7 @@ fn blkio(dir: &Dir) -> Result<Blkio> {
 }
 
 /// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6`; what v1 has no place for is left out.
-fn add_device(out: &mut Blkio, line: &str) -> Result<()> {
+pub(crate) fn add_device(out: &mut Blkio, line: &str) -> Result<()> {
     let mut words = line.split_ascii_whitespace();
     let Some((major, minor)) = words.next().and_then(|device| device.split_once(':')) else {
         return Ok(());
@@ -173,7 +173,7 @@ fn pressure(dir: &Dir, file: &str) -> Result<Option<Pressure>> {
     Ok(Some(out))
 }
 
-fn parse_stall(text: &str) -> Result<Stall> {
+pub(crate) fn parse_stall(text: &str) -> Result<Stall> {
     let mut out = Stall::default();
     for (key, value) in text
         .split_ascii_whitespace()

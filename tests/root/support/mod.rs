@@ -16,6 +16,7 @@ pub(crate) mod runtime;
 pub(crate) mod steps;
 pub(crate) mod tty;
 pub(crate) mod user;
+pub(crate) mod watched;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

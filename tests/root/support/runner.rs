@@ -256,7 +256,13 @@ fn run_one(job: &Job, number: usize, runtime: &Path) -> Verdict {
 fn deadline(job: &Job) -> Duration {
     match job.world {
         World::Systemd => SYSTEMD_DEADLINE,
-        World::Host | World::V2 if std::env::var_os("RUNDLET_TEST_CHAOS").is_some() => BY_HAND,
+        World::Host | World::V2
+            if ["RUNDLET_TEST_CHAOS", "RUNDLET_TEST_STEPS"]
+                .iter()
+                .any(|name| std::env::var_os(name).is_some()) =>
+        {
+            BY_HAND
+        }
         World::Host | World::V2 => TEST_DEADLINE,
     }
 }

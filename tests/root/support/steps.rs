@@ -144,11 +144,27 @@ impl Standing {
         self.running.wait()
     }
 
+    /// Kills what the runtime has cloned so far; whether there was anything.
+    pub(crate) fn kill_children(&self) -> bool {
+        let path = format!("/proc/{0}/task/{0}/children", self.pid);
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        for child in text.split_ascii_whitespace() {
+            // A zombie is one until the runtime goes on.
+            kill(Pid::from_raw(child.parse().unwrap()), Signal::SIGKILL).unwrap();
+        }
+        !text.trim().is_empty()
+    }
+
     /// The step is done, and all that come after it. What was killed meanwhile has ended.
     pub(crate) fn go_on(self) -> Output {
+        self.release().wait()
+    }
+
+    /// The same, not waited for.
+    pub(crate) fn release(self) -> Running {
         // SAFETY: PTRACE_DETACH takes numbers. ESRCH: it was killed.
         unsafe { libc::ptrace(libc::PTRACE_DETACH, self.pid.as_raw(), 0, 0) };
-        self.running.wait()
+        self.running
     }
 }
 
