@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
@@ -21,6 +22,7 @@ use crate::plan::resources::Resources;
 use crate::plan::seccomp::Listener;
 use crate::plan::state::State;
 use crate::rdt;
+use crate::sys::fd::Later;
 
 /// Raised when an older rundlet could not understand the record any more.
 pub(crate) const VERSION: u32 = 1;
@@ -74,18 +76,40 @@ pub(crate) struct Record {
     pub(crate) outside: Option<Outside>,
 }
 
+/// What `state` and `list` show of it: the rest is passed over and takes no memory.
+#[derive(Deserialize)]
+pub(crate) struct Brief {
+    version: u32,
+    pub(super) state: State,
+    pub(super) rootfs: PathBuf,
+    pub(super) created: String,
+    pub(super) creator: ProcessId,
+    pub(super) init: Option<ProcessId>,
+    pub(super) cgroup: cgroup::record::Record,
+}
+
+fn read<T: DeserializeOwned>(dir: BorrowedFd<'_>, version: fn(&T) -> u32) -> Result<T> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let file = openat(dir, FILE, flags, Mode::empty()).context("open `state.json`")?;
+    let bytes = small::read_open(Later::new(file)).context("read `state.json`")?;
+    let record: T = serde_json::from_slice(&bytes).context("parse `state.json`")?;
+    ensure!(
+        version(&record) == VERSION,
+        "`state.json` has format {}, this rundlet knows {VERSION}: use the rundlet that made the container",
+        version(&record)
+    );
+    Ok(record)
+}
+
+impl Brief {
+    pub(crate) fn read(dir: BorrowedFd<'_>) -> Result<Brief> {
+        read(dir, |brief: &Brief| brief.version)
+    }
+}
+
 impl Record {
     pub(crate) fn read(dir: BorrowedFd<'_>) -> Result<Record> {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let file = openat(dir, FILE, flags, Mode::empty()).context("open `state.json`")?;
-        let bytes = small::read_open(file).context("read `state.json`")?;
-        let record: Record = serde_json::from_slice(&bytes).context("parse `state.json`")?;
-        ensure!(
-            record.version == VERSION,
-            "`state.json` has format {}, this rundlet knows {VERSION}: use the rundlet that made the container",
-            record.version
-        );
-        Ok(record)
+        read(dir, |record: &Record| record.version)
     }
 
     pub(crate) fn write(&self, dir: BorrowedFd<'_>) -> Result<()> {
