@@ -17,6 +17,11 @@ export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 
 REMAP = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/rundlet \
     --remap-path-prefix=$(shell rustc --print sysroot)/lib/rustlib/src/rust=/rustc
 
+# What starts often starts quickly: relative relocations take a fiftieth of the bytes; on x86_64 the program begins with what
+# src/sys/start.rs says; and the functions that run in every command lie together (tests/tools/gen-order.py).
+LINK = -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,-T,$(CURDIR)/.cargo/order.ld $(ENTRY-$(TARGET))
+ENTRY-x86_64-unknown-linux-musl = -C link-arg=-Wl,-e,rundlet_start
+
 .DEFAULT_GOAL := help
 .PHONY: help build static check test test-root test-unit test-vm conformance conformance-own conformance-docker conformance-engines newcomer bench bench-readme budget demo man install uninstall deb test-deb reproducible deny clean packages target workloads advisories prove-security fuzz
 
@@ -30,7 +35,7 @@ target: # the musl standard library, of which no Debian package exists
 	@[ -d "$$(rustc --print target-libdir --target $(TARGET))" ] || rustup target add $(TARGET)
 
 static: target ## the static binary that is shipped: target/ARCH-unknown-linux-musl/release/rundlet
-	RUSTFLAGS="$(strip $(REMAP)) $(RUSTFLAGS)" $(CARGO) build --locked --release --target $(TARGET)
+	RUSTFLAGS="$(strip $(REMAP) $(LINK)) $(RUSTFLAGS)" $(CARGO) build --locked --release --target $(TARGET)
 	@ldd $(STATIC) 2>&1 | grep -qE 'statically linked|not a dynamic executable' || { echo "$(STATIC) is not static" >&2; exit 1; }
 
 check: ## format, lints, layers, README: everything that needs no root

@@ -31,6 +31,7 @@ mod spec;
 mod sys;
 #[cfg(test)]
 mod testing;
+mod timings;
 
 /// Unit tests run in threads for long: they keep the system's.
 #[cfg(not(test))]

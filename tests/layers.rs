@@ -20,6 +20,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("log", 1),
     ("fs", 1),
     ("sealed", 1),
+    ("timings", 1),
     ("spec", 2),
     ("plan", 3),
     ("cgroup", 4),
@@ -48,6 +49,7 @@ const SAME_LAYER: &[(&str, &str)] = &[
     ("fs", "error"),
     ("main", "cli"),
     ("sealed", "fs"),
+    ("sealed", "timings"),
 ];
 
 /// Used below their layer with a reason.

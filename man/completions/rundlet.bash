@@ -83,7 +83,7 @@ _rundlet() {
 
     case "${cmd}" in
         rundlet)
-            opts="-v --root --log --log-format --debug --systemd-cgroup --rootless --version create start run exec state list ps events kill pause resume delete spec check doctor features update checkpoint restore help"
+            opts="-v --root --log --log-format --debug --systemd-cgroup --rootless --timings --timings-format --version create start run exec state list ps events kill pause resume delete spec check doctor features update checkpoint restore help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -102,6 +102,14 @@ _rundlet() {
                     return 0
                     ;;
                 --rootless)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timings)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timings-format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_rundlet_global_optspecs
-    string join \n root= log= log-format= debug systemd-cgroup rootless= v/version
+    string join \n root= log= log-format= debug systemd-cgroup rootless= timings= timings-format= v/version
 end
 
 function __fish_rundlet_needs_command
@@ -28,6 +28,8 @@ complete -c rundlet -n "__fish_rundlet_needs_command" -l root -d 'directory of t
 complete -c rundlet -n "__fish_rundlet_needs_command" -l log -d 'file to append the log to (default: standard error)' -r -F
 complete -c rundlet -n "__fish_rundlet_needs_command" -l log-format -d 'format of the log: text (default) or json' -r
 complete -c rundlet -n "__fish_rundlet_needs_command" -l rootless -d 'ignore permission errors of the cgroup file system: true, false or auto (default)' -r
+complete -c rundlet -n "__fish_rundlet_needs_command" -l timings -d 'file to write to where the time of the command went (default: $RUNDLET_TIMINGS, else none)' -r -F
+complete -c rundlet -n "__fish_rundlet_needs_command" -l timings-format -d 'format of that file: json, or chrome for trace events (default: chrome for a name that ends in `.trace`)' -r
 complete -c rundlet -n "__fish_rundlet_needs_command" -l debug -d 'log debug messages too'
 complete -c rundlet -n "__fish_rundlet_needs_command" -l systemd-cgroup -d 'let systemd make the cgroup (linux.cgroupsPath: slice:prefix:name)'
 complete -c rundlet -n "__fish_rundlet_needs_command" -s v -l version -d 'print the version'

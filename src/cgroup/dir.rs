@@ -12,6 +12,8 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, read, unlinkat, write};
 
 use super::path;
+use crate::fs::small;
+use crate::sys::fd::Later;
 
 const DIRECTORY: OFlag = OFlag::O_PATH
     .union(OFlag::O_DIRECTORY)
@@ -20,7 +22,7 @@ const DIRECTORY: OFlag = OFlag::O_PATH
 /// A cgroup directory. `O_PATH`: it costs nothing, and clone3 and bpf take it.
 #[derive(Debug)]
 pub(crate) struct Dir {
-    fd: OwnedFd,
+    fd: Later,
     /// For messages, and for the bind mounts of a v1 container; never given to a file operation here.
     path: PathBuf,
 }
@@ -48,7 +50,7 @@ impl Dir {
         let fd = openat(AT_FDCWD, path, DIRECTORY, Mode::empty())
             .with_context(|| format!("open cgroup mount `{}`", path.display()))?;
         Ok(Self {
-            fd,
+            fd: Later::new(fd),
             path: path.to_owned(),
         })
     }
@@ -56,21 +58,9 @@ impl Dir {
     /// An existing cgroup by its clean path below this one.
     pub(crate) fn below(&self, rel: &str) -> nix::Result<Self> {
         let name = if rel.is_empty() { "." } else { rel };
-        let how = OpenHow::new().flags(DIRECTORY).resolve(
-            ResolveFlag::RESOLVE_BENEATH
-                | ResolveFlag::RESOLVE_NO_SYMLINKS
-                | ResolveFlag::RESOLVE_NO_MAGICLINKS
-                | ResolveFlag::RESOLVE_NO_XDEV,
-        );
-        let fd = loop {
-            match openat2(self, name, how) {
-                // EAGAIN: something was renamed meanwhile and the kernel could not be sure to be still beneath.
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
-                result => break result?,
-            }
-        };
+        let fd = self.open_below(name, DIRECTORY)?;
         Ok(Self {
-            fd,
+            fd: Later::new(fd),
             path: if rel.is_empty() {
                 self.path.clone()
             } else {
@@ -79,11 +69,37 @@ impl Dir {
         })
     }
 
+    fn open_below(&self, rel: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(
+            ResolveFlag::RESOLVE_BENEATH
+                | ResolveFlag::RESOLVE_NO_SYMLINKS
+                | ResolveFlag::RESOLVE_NO_MAGICLINKS
+                | ResolveFlag::RESOLVE_NO_XDEV,
+        );
+        loop {
+            match openat2(self, rel, how) {
+                // EAGAIN: something was renamed meanwhile and the kernel could not be sure to be still beneath.
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// The whole of a file of a cgroup below this one.
+    pub(crate) fn read_below(&self, rel: &str) -> nix::Result<String> {
+        let file = Later::new(self.open_below(rel, OFlag::O_RDONLY)?);
+        let bytes = small::read_open(file)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// The parent of a cgroup that was reached by `below`: cgroups never move to another parent.
     fn up(&self) -> nix::Result<Self> {
         let fd = openat(self, "..", DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())?;
         let path = self.path.parent().unwrap_or(&self.path).to_owned();
-        Ok(Self { fd, path })
+        Ok(Self {
+            fd: Later::new(fd),
+            path,
+        })
     }
 
     /// Goes through this cgroup and all below it, `enter` on the way down and `leave(parent, name)` on the way up. A container
@@ -134,11 +150,17 @@ impl Dir {
             result => return result.with_context(|| self.doing("open cgroup", rel)),
         }
         let (parent, name) = path::split(rel);
-        let parent_dir = match self.below(parent) {
-            Err(Errno::ENOENT) if !parent.is_empty() => self.make_below(parent, made)?,
-            result => result.with_context(|| self.doing("open cgroup", parent))?,
+        let opened;
+        let parent_dir = if parent.is_empty() {
+            self
+        } else {
+            opened = match self.below(parent) {
+                Err(Errno::ENOENT) => self.make_below(parent, made)?,
+                result => result.with_context(|| self.doing("open cgroup", parent))?,
+            };
+            &opened
         };
-        match mkdirat(&parent_dir, name, Mode::from_bits_truncate(0o755)) {
+        match mkdirat(parent_dir, name, Mode::from_bits_truncate(0o755)) {
             Ok(()) => made.push(rel.to_owned()),
             // Somebody else was faster; it counts as found.
             Err(Errno::EEXIST) => {}
@@ -192,7 +214,8 @@ impl Dir {
 
     /// The whole of a file.
     pub(crate) fn read(&self, file: &str) -> nix::Result<String> {
-        read_all(&self.open_file(file, OFlag::O_RDONLY)?)
+        let bytes = small::read_open(Later::new(self.open_file(file, OFlag::O_RDONLY)?))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// `read` with the object in the error.
@@ -201,20 +224,9 @@ impl Dir {
             .with_context(|| format!("read `{self}/{file}`"))
     }
 
-    /// A file that is known to be short, in one read.
-    pub(crate) fn read_short(&self, file: &str) -> Result<String> {
-        let short = || -> nix::Result<String> {
-            let fd = self.open_file(file, OFlag::O_RDONLY)?;
-            let mut buffer = [0u8; 1024];
-            let n = read(&fd, &mut buffer)?;
-            Ok(String::from_utf8_lossy(&buffer[..n]).into_owned())
-        };
-        short().with_context(|| format!("read `{self}/{file}`"))
-    }
-
     /// One value, in one write: cgroup files take each write as a whole command.
     pub(crate) fn write(&self, file: &str, value: &str) -> nix::Result<()> {
-        let fd = self.open_file(file, OFlag::O_WRONLY)?;
+        let fd = Later::new(self.open_file(file, OFlag::O_WRONLY)?);
         loop {
             match write(&fd, value.as_bytes()) {
                 Err(Errno::EINTR) => {}
@@ -230,7 +242,7 @@ impl Dir {
     }
 
     pub(crate) fn has(&self, file: &str) -> bool {
-        self.open_file(file, OFlag::O_PATH).is_ok()
+        self.open_file(file, OFlag::O_PATH).map(Later::new).is_ok()
     }
 }
 

@@ -184,6 +184,14 @@ impl Cgroup {
         })
     }
 
+    /// Whether the cgroup of a record is frozen, as [`Cgroup::is_frozen`] says it of an open one.
+    pub(crate) fn is_frozen_by_record(record: &Record) -> Result<bool> {
+        match &record.places {
+            Places::V2(group) => v2::freeze::is_frozen_at(group),
+            _ => Self::open(record)?.is_frozen(),
+        }
+    }
+
     /// False where the container goes without one (`Denied::GoWithout`).
     pub(crate) fn exists(&self) -> bool {
         !matches!(self.kind, Kind::None)

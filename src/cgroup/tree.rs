@@ -61,9 +61,15 @@ pub(crate) enum Left {
 /// Removes a cgroup and everything below it. Gives up with an error that names what is left when the time is over.
 pub(crate) fn remove(root: &Dir, rel: &str, left: Left, until: Deadline) -> Result<()> {
     let (parent, name) = path::split(rel);
-    let parent = match root.below(parent) {
-        Err(Errno::ENOENT) => return Ok(()),
-        result => result.with_context(|| format!("open cgroup `{root}/{parent}`"))?,
+    let opened;
+    let parent = if parent.is_empty() {
+        root
+    } else {
+        opened = match root.below(parent) {
+            Err(Errno::ENOENT) => return Ok(()),
+            result => result.with_context(|| format!("open cgroup `{root}/{parent}`"))?,
+        };
+        &opened
     };
     let mut backoff = Backoff::new(until);
     loop {

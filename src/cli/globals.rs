@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::grammar::{Flag, Kind};
 use crate::container::options::{Context, Rootless};
-use crate::log;
 use crate::plan::host::in_initial_user_namespace;
+use crate::{log, timings};
 
 /// For the help text; the values are read from the lexer's output by `take`, which spares a clap parse.
 #[derive(clap::Args, Debug, Default)]
@@ -33,13 +33,19 @@ pub(super) struct Globals {
     /// ignore permission errors of the cgroup file system: true, false or auto (default)
     #[arg(long, value_name = "WHEN")]
     pub(super) rootless: Option<String>,
+    /// file to write to where the time of the command went (default: $RUNDLET_TIMINGS, else none)
+    #[arg(long, value_name = "FILE")]
+    pub(super) timings: Option<PathBuf>,
+    /// format of that file: json, or chrome for trace events (default: chrome for a name that ends in `.trace`)
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) timings_format: Option<String>,
     /// print the version
     #[arg(long, short = 'v')]
     pub(super) version: bool,
 }
 
 /// What the lexer needs of the struct above, without building it; a test keeps the two equal.
-pub(super) const FLAGS: [Flag; 7] = [
+pub(super) const FLAGS: [Flag; 9] = [
     Flag {
         long: "root",
         short: None,
@@ -71,6 +77,16 @@ pub(super) const FLAGS: [Flag; 7] = [
         kind: Kind::Value,
     },
     Flag {
+        long: "timings",
+        short: None,
+        kind: Kind::Value,
+    },
+    Flag {
+        long: "timings-format",
+        short: None,
+        kind: Kind::Value,
+    },
+    Flag {
         long: "version",
         short: Some('v'),
         kind: Kind::Switch,
@@ -87,6 +103,8 @@ impl Globals {
                 "log" => self.log = Some(value.into()),
                 "log-format" => self.log_format = text(),
                 "rootless" => self.rootless = text(),
+                "timings" => self.timings = Some(value.into()),
+                "timings-format" => self.timings_format = text(),
                 "debug" => self.debug = true,
                 "systemd-cgroup" => self.systemd_cgroup = true,
                 "version" => self.version = true,
@@ -101,6 +119,23 @@ impl Globals {
             Some("json") => Ok(log::Format::Json),
             Some(other) => Err(format!("invalid log-format: {other}")),
         }
+    }
+
+    /// Where the timings go and how, if they are wanted.
+    pub(super) fn timings(&self) -> Result<Option<(PathBuf, timings::Format)>, String> {
+        let given = std::env::var_os("RUNDLET_TIMINGS").filter(|path| !path.is_empty());
+        let Some(path) = self.timings.clone().or(given.map(PathBuf::from)) else {
+            return Ok(None);
+        };
+        let is_trace = path.extension().is_some_and(|suffix| suffix == "trace");
+        let format = match self.timings_format.as_deref() {
+            Some("json") => timings::Format::Json,
+            Some("chrome") => timings::Format::Chrome,
+            Some(other) => return Err(format!("invalid timings-format: {other} (json or chrome)")),
+            None if is_trace => timings::Format::Chrome,
+            None => timings::Format::Json,
+        };
+        Ok(Some((path, format)))
     }
 
     pub(super) fn context(self) -> Result<Context> {

@@ -35,9 +35,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
+use nix::errno::Errno;
 
 use crate::container::options::Context;
-use crate::{features as facts, log};
+use crate::{features as facts, log, sealed, timings};
 use globals::Globals;
 use grammar::Lexed;
 
@@ -239,6 +240,9 @@ pub(crate) fn definitions() -> Vec<Definition> {
     VERBS.iter().map(define).collect()
 }
 
+/// Verbs that enter a container (E1).
+const ENTERING: [&str; 4] = ["create", "run", "exec", "restore"];
+
 /// Why nothing was done, and what to print with it.
 struct Misuse {
     message: String,
@@ -307,6 +311,14 @@ fn dispatch(args: &[OsString]) -> Result<Result<i32, Failure>, Misuse> {
             None => Ok(print(&help::overview()).map(|()| 0).map_err(failure(1))),
         };
     };
+    if ENTERING.contains(&verb.name) {
+        // Before the work that the second execution does again. What goes wrong here is told below and by the verb, which try it
+        // once more.
+        if let Ok(Some((path, format))) = globals.timings() {
+            drop(timings::start(&path, format));
+        }
+        drop(sealed::ensure());
+    }
     let (lexed, command) = match verb_line(verb, inner, &mut globals) {
         Ok(parts) => parts,
         Err(message) => {
@@ -322,6 +334,7 @@ fn dispatch(args: &[OsString]) -> Result<Result<i32, Failure>, Misuse> {
         return Ok(print(&help::page(verb)).map(|()| 0).map_err(failure(1)));
     }
     arm_log(&globals, Some(verb))?;
+    arm_timings(&globals, verb)?;
     count_words(verb, &lexed).map_err(misuse(Some(verb)))?;
     let matches = command
         .try_get_matches_from(lexed.canonical())
@@ -337,6 +350,9 @@ fn dispatch(args: &[OsString]) -> Result<Result<i32, Failure>, Misuse> {
         context.root.display()
     ));
     let result = (verb.run)(&context, &matches);
+    if let Err(error) = timings::finish(verb.name) {
+        log::warn(format_args!("--timings: {}", crate::error::chain(&error)));
+    }
     Ok(match verb.name {
         "exec" => result.context("exec failed").map_err(failure(255)),
         _ => result.map_err(failure(1)),
@@ -424,6 +440,20 @@ fn arm_log(globals: &Globals, verb: Option<&'static Verb>) -> Result<(), Misuse>
     })
 }
 
+fn arm_timings(globals: &Globals, verb: &'static Verb) -> Result<(), Misuse> {
+    let wanted = globals.timings().map_err(|message| Misuse {
+        message,
+        usage: Usage::Of(Some(verb)),
+    })?;
+    let Some((path, format)) = wanted else {
+        return Ok(());
+    };
+    timings::start(&path, format).map_err(|error| Misuse {
+        message: format!("--timings: {}", crate::error::chain(&error)),
+        usage: Usage::None,
+    })
+}
+
 /// clap's sentence alone: "invalid value 'x' for '--preserve-fds <N>': invalid digit found in string".
 fn first_line(error: &clap::Error) -> String {
     let text = error.to_string();
@@ -442,10 +472,16 @@ fn version() -> String {
 
 /// Everything a verb has to say on stdout. A reader that went away is an error like any other.
 fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .context("write to standard output")
+    // As it stands: what Rust's library keeps of a line without an end would be one more call.
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match nix::unistd::write(std::io::stdout(), rest) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context("write to standard output"),
+            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+        }
+    }
+    Ok(())
 }
 
 /// Made absolute now, because a verb may change its directory. Not resolved: what it names may not exist yet.

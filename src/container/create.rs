@@ -5,14 +5,16 @@ use anyhow::{Result, ensure};
 use super::launch::{Console, Gate, Launch};
 use super::options::{Context, CreateOptions};
 use super::status::Status;
-use crate::sealed;
+use crate::{sealed, timings};
 
 pub(crate) fn create(context: &Context, options: &CreateOptions) -> Result<()> {
     sealed::ensure()?;
     let launch = Launch::prepare(context, options)?;
+    timings::phase("console");
     let terminal = launch.plan.process.terminal;
     let console = detached_console(terminal, options.console_socket.as_deref())?;
     let mut ready = launch.start(Gate::Fifo, console)?;
+    timings::phase("record");
     ready.commit()?;
     ready.release(Status::Created).map(drop)
 }

@@ -28,13 +28,14 @@ use crate::proto::{self, ANSWER_LIMIT, FromInit, RuntimeEnd, ToInit};
 use crate::seccomp::Program;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::pidfd;
-use crate::{plan, rdt, sealed, spec};
+use crate::{plan, rdt, sealed, spec, sys, timings};
 
 /// Returns the exit code of the runtime: the process's own in the foreground, 0 when detached.
 pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
     let id = options.id.as_str();
     sealed::ensure()?;
     let preserved = placement::preserve_descriptors(options.preserve_fds)?;
+    timings::phase("state");
     let container = Container::open(context, id)?;
     match container.status {
         Status::Stopped => {
@@ -53,6 +54,7 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
         "cannot exec in the created container `{id}` as an unprivileged user: start it first"
     );
     let live = container.live()?;
+    timings::phase("plan");
     let mut process = process(options, &live.container.record)?;
     if !live.container.record.has(Kind::User) {
         placement::restrict_capabilities(&mut process, &host);
@@ -68,6 +70,7 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
         Some(console) => Console::Socket(console),
         None => detached_console(process.terminal, socket)?,
     };
+    timings::phase("clone");
     let tenant = Tenant::enter(context, &live, &process, options, &host, preserved, console)
         .map_err(|error| {
             // Whatever could not be done, this is why.
@@ -79,7 +82,9 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
     if let Some(foreground) = foreground.as_mut() {
         foreground.attach()?;
     }
+    timings::phase("wait for exec");
     let (pid, pidfd) = tenant.commit(options)?;
+    timings::phase("process");
     match foreground {
         None => Ok(0),
         Some(foreground) => foreground.wait(pid, pidfd.as_fd(), None),
@@ -175,15 +180,13 @@ impl Tenant {
         let record = &live.container.record;
         let filter = record.has_filter.then(|| read_filter(live)).transpose()?;
         let mut cgroup = live.container.cgroup()?.for_exec(&options.cgroups)?;
-        let may_stay_outside = options.cgroups.is_empty() && context.ignores_cgroup_permissions();
+        // Asked only after a refusal.
+        let may_stay_outside =
+            || options.cgroups.is_empty() && context.ignores_cgroup_permissions();
         let namespaces = record
             .namespaces
             .iter()
             .fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
-        let init = live
-            .pidfd()
-            .try_clone_to_owned()
-            .context("duplicate the init's pidfd")?;
         let root = placement::root_of_init(live)?;
         let affinity = &process.cpu_affinity;
         if !affinity.initial.is_empty() {
@@ -209,7 +212,7 @@ impl Tenant {
             });
         }
         // From a session that is not below what was delegated to the user: as with runc it stays where it is.
-        if matches!(cloned, Err(Errno::EACCES | Errno::EPERM)) && may_stay_outside {
+        if matches!(cloned, Err(Errno::EACCES | Errno::EPERM)) && may_stay_outside() {
             cgroup = Place::nowhere();
             cloned = clone3(&CloneRequest {
                 flags: CloneFlags::empty(),
@@ -236,9 +239,10 @@ impl Tenant {
                 program: None,
                 cwd_pending: false,
             };
-            init::enter_running(child, init, namespaces, root)
+            init::enter_running(child, live.pidfd(), namespaces, root)
         };
         drop((tenant_end, console));
+        timings::phase("placement and limits");
         let mut tenant = Tenant {
             end,
             pid,
@@ -247,7 +251,7 @@ impl Tenant {
         };
         if cgroup.clone_into_fd().is_none() {
             match cgroup.attach(pid) {
-                Err(error) if may_stay_outside && is_permission(&error) => {}
+                Err(error) if is_permission(&error) && may_stay_outside() => {}
                 other => other?,
             }
         }
@@ -266,6 +270,7 @@ impl Tenant {
         tenant.end.send(ToInit::Placed(pid.as_raw()))?;
         tenant.adopt()?;
         tenant.end.send(ToInit::Placed(tenant.pid.as_raw()))?;
+        timings::phase("wait for the process");
         loop {
             match tenant.receive()? {
                 FromInit::Listener(number) => tenant.hand_over_listener(live, number)?,
@@ -346,10 +351,8 @@ impl Tenant {
             atomic::write_pid_file(path, self.pid.as_raw()).context("--pid-file")?;
         }
         self.committed = true;
-        let pidfd = self
-            .pidfd
-            .try_clone()
-            .context("duplicate the process's pidfd")?;
+        let pidfd =
+            sys::fd::duplicate(self.pidfd.as_fd()).context("duplicate the process's pidfd")?;
         Ok((self.pid, pidfd))
     }
 }

@@ -16,9 +16,9 @@ use nix::unistd::Pid;
 
 use crate::console::{Proxy, Side};
 use crate::sd_notify::Relay;
-use crate::sys::pidfd;
 use crate::sys::process::default_signal;
 use crate::sys::wait::{self, Exit};
+use crate::sys::{fd, pidfd};
 
 /// All signals, as they come in.
 pub(crate) struct Signals(SignalFd);
@@ -75,6 +75,8 @@ pub(crate) fn wait(
     mut terminal: Option<&mut Proxy>,
     mut relay: Option<Relay>,
 ) -> Result<Outcome> {
+    // It may be for days.
+    fd::close_done();
     let mut notify_error = None;
     loop {
         let ready = poll_all(signals, waited, terminal.as_deref(), relay.as_ref())?;
@@ -148,7 +150,6 @@ fn handle_signals(
     waited: Waited<'_>,
     mut terminal: Option<&mut Proxy>,
 ) -> Result<()> {
-    let own = Pid::this().as_raw().cast_unsigned();
     while let Some(info) = signals.0.read_signal().context("read a signal")? {
         let number = info.ssi_signo.cast_signed();
         match number {
@@ -161,7 +162,7 @@ fn handle_signals(
             // runc never forwards it (its language runtime sends it to itself), and nothing relies on it.
             libc::SIGURG => {}
             // This process's own failed write to a caller who is gone, not a message to the container.
-            libc::SIGPIPE if info.ssi_pid == own => {}
+            libc::SIGPIPE if info.ssi_pid == Pid::this().as_raw().cast_unsigned() => {}
             _ => match pidfd::send_signal(waited.pidfd, number) {
                 // It has just ended: seen in the next round.
                 Ok(()) | Err(Errno::ESRCH) => {}

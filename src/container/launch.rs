@@ -29,7 +29,7 @@ use crate::plan::{self, Plan};
 use crate::proto::{self, RuntimeEnd};
 use crate::rootfs::Sources;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
-use crate::{log, sd_notify, seccomp, spec};
+use crate::{log, sd_notify, seccomp, spec, timings};
 
 /// What the init waits for once it is ready.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,7 @@ impl<'a> Launch<'a> {
         // As with runc the bundle becomes the working directory: relative paths in config.json start there.
         std::env::set_current_dir(&bundle)
             .with_context(|| format!("--bundle: chdir to `{}`", bundle.display()))?;
+        timings::phase("config.json");
         let spec = spec::load_config(&options.config)?;
         Launch::decide(context, options, &spec, preserved)
     }
@@ -90,6 +91,7 @@ impl<'a> Launch<'a> {
     ) -> Result<Launch<'a>> {
         let bundle = plan::clean_path(&options.bundle);
         let host = Host::probe()?;
+        timings::phase("plan");
         let mut plan = plan::build(spec, &options.id, &bundle, &plan_options(options))?;
         if host.is_unprivileged() {
             plan::rootless::check(&plan, &host)?;
@@ -101,6 +103,7 @@ impl<'a> Launch<'a> {
             plan.net_devices.is_empty() || (host.euid == 0 && in_initial_user_namespace()),
             "linux.netDevices: only the root of the host may move network devices"
         );
+        timings::phase("seccomp filter");
         let filter = plan.seccomp.as_ref().map(seccomp::compile).transpose()?;
         Ok(Launch {
             context,
@@ -120,6 +123,7 @@ impl<'a> Launch<'a> {
     /// Makes the container up to the point where its init is ready.
     pub(super) fn start(mut self, gate: Gate, console: Console) -> Result<Ready> {
         placement::keep_children_for_wait()?;
+        timings::phase("state directory");
         let mut creating = self.reserve()?;
         let gate = (gate == Gate::Fifo)
             .then(|| make_gate(&creating.slot))
@@ -130,6 +134,7 @@ impl<'a> Launch<'a> {
         let wanted_pids = self.plan.resources.pids;
         let pids_while_made = placement::pids_while_made(&self.plan);
         self.plan.resources.pids = pids_while_made.or(wanted_pids);
+        timings::phase("cgroup");
         let cgroup = creating.make_cgroup(&self.plan.resources, &self.plan.delegation)?;
         placement::make_overlay_directories(&self.plan.rootfs)?;
         let namespaces = &self.plan.namespaces;
@@ -148,6 +153,7 @@ impl<'a> Launch<'a> {
         } else {
             new.difference(late)
         };
+        timings::phase("namespaces and sources");
         let joins = placement::open_namespaces(namespaces)?;
         let network = self.joined_network(&joins)?;
         let (pid_namespace, joins) = placement::split_pid(namespaces, joins);
@@ -197,7 +203,9 @@ impl<'a> Launch<'a> {
             pidfd_socket,
             network,
         };
+        timings::phase("placement and limits");
         ready.place(stage)?;
+        timings::phase("wait for init");
         ready.await_ready()?;
         if pids_while_made.is_some() {
             ready.limit_pids(wanted_pids)?;
@@ -307,6 +315,7 @@ impl<'a> Launch<'a> {
         stage: bool,
         console: Console,
     ) -> Result<(RuntimeEnd, Pid, OwnedFd)> {
+        timings::phase("clone");
         let (end, init_end) = proto::pair()?;
         placement::hide_from_container(&self.host)?;
         let cloned = clone3(request).with_context(|| placement::clone_hint(request.flags))?;

@@ -1,17 +1,17 @@
 //! `list`: all containers of a state root.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd as _;
 
 use anyhow::Result;
+use nix::sys::stat::fstat;
 
-use super::Container;
 use super::options::Context;
 use super::output::StateOutput;
 use super::state::describe;
 use super::store::Store;
 use crate::error::NotExist;
 use crate::log;
+use crate::sys::fd::done;
 
 /// States in the order of ids, with the owner of each. What cannot be read is skipped with a warning (Z4); what vanishes
 /// meanwhile was deleted and is no matter.
@@ -21,15 +21,17 @@ pub(crate) fn list(context: &Context) -> Result<Vec<StateOutput>> {
     // Most belong to one user: /etc/passwd is read once for each.
     let mut owners = BTreeMap::new();
     for id in store.ids()? {
-        match store.slot(&id).and_then(Container::load) {
-            Ok(container) => {
-                let uid =
-                    nix::sys::stat::fstat(container.slot.dir.as_fd()).map_or(0, |stat| stat.st_uid);
-                states.push(StateOutput {
-                    owner: owners.entry(uid).or_insert_with(|| owner(uid)).clone(),
-                    ..describe(&container)
-                });
-            }
+        let described = store.slot(&id).and_then(|slot| {
+            let state = describe(&slot)?;
+            let uid = fstat(&slot.dir).map_or(0, |stat| stat.st_uid);
+            done(slot.dir);
+            Ok((state, uid))
+        });
+        match described {
+            Ok((state, uid)) => states.push(StateOutput {
+                owner: owners.entry(uid).or_insert_with(|| owner(uid)).clone(),
+                ..state
+            }),
             Err(error) if error.is::<NotExist>() => {}
             Err(error) => log::warn(format_args!("skipped: {}", crate::error::chain(&error))),
         }

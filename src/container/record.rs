@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
@@ -21,6 +22,7 @@ use crate::plan::resources::Resources;
 use crate::plan::seccomp::Listener;
 use crate::plan::state::State;
 use crate::rdt;
+use crate::sys::fd::Later;
 
 /// Raised when an older rundlet could not understand the record any more.
 pub(crate) const VERSION: u32 = 1;
@@ -74,31 +76,84 @@ pub(crate) struct Record {
     pub(crate) outside: Option<Outside>,
 }
 
+/// What `state` and `list` show of it: the rest is passed over and takes no memory.
+#[derive(Deserialize)]
+pub(crate) struct Brief {
+    version: u32,
+    pub(super) state: State,
+    pub(super) rootfs: PathBuf,
+    pub(super) created: String,
+    pub(super) creator: ProcessId,
+    pub(super) init: Option<ProcessId>,
+    pub(super) cgroup: cgroup::record::Record,
+}
+
+/// What both forms have to be asked before anything is believed.
+pub(crate) trait Stored: DeserializeOwned {
+    fn version(&self) -> u32;
+    fn state(&self) -> &State;
+    fn creator(&self) -> ProcessId;
+    fn init(&self) -> Option<ProcessId>;
+}
+
+macro_rules! stored {
+    ($form:ty) => {
+        impl Stored for $form {
+            fn version(&self) -> u32 {
+                self.version
+            }
+            fn state(&self) -> &State {
+                &self.state
+            }
+            fn creator(&self) -> ProcessId {
+                self.creator
+            }
+            fn init(&self) -> Option<ProcessId> {
+                self.init
+            }
+        }
+    };
+}
+
+stored!(Record);
+stored!(Brief);
+
+fn read<T: Stored>(dir: BorrowedFd<'_>, id: &str) -> Result<T> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let file = openat(dir, FILE, flags, Mode::empty()).context("open `state.json`")?;
+    let bytes = small::read_open(Later::new(file)).context("read `state.json`")?;
+    parse(&bytes, id)
+}
+
+/// Refuses what is another container's record, and numbers that are no process: to the kernel they are a group, or all.
+pub(crate) fn parse<T: Stored>(bytes: &[u8], id: &str) -> Result<T> {
+    let record: T = serde_json::from_slice(bytes).context("parse `state.json`")?;
+    ensure!(
+        record.version() == VERSION,
+        "`state.json` has format {}, this rundlet knows {VERSION}: use the rundlet that made the container",
+        record.version()
+    );
+    ensure!(
+        record.state().id == id,
+        "`state.json` is of container `{}`",
+        record.state().id.escape_debug()
+    );
+    for (field, process) in [("creator", Some(record.creator())), ("init", record.init())] {
+        let pid = process.map_or(1, |process| process.pid);
+        ensure!(pid > 0, "`state.json`: {field}.pid: {pid} is no process");
+    }
+    Ok(record)
+}
+
+impl Brief {
+    pub(crate) fn read(dir: BorrowedFd<'_>, id: &str) -> Result<Brief> {
+        read(dir, id)
+    }
+}
+
 impl Record {
     pub(crate) fn read(dir: BorrowedFd<'_>, id: &str) -> Result<Record> {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let file = openat(dir, FILE, flags, Mode::empty()).context("open `state.json`")?;
-        Record::parse(&small::read_open(file).context("read `state.json`")?, id)
-    }
-
-    /// Refuses what is another container's record, and numbers that are no process: to the kernel they are a group, or all.
-    pub(crate) fn parse(bytes: &[u8], id: &str) -> Result<Record> {
-        let record: Record = serde_json::from_slice(bytes).context("parse `state.json`")?;
-        ensure!(
-            record.version == VERSION,
-            "`state.json` has format {}, this rundlet knows {VERSION}: use the rundlet that made the container",
-            record.version
-        );
-        ensure!(
-            record.state.id == id,
-            "`state.json` is of container `{}`",
-            record.state.id.escape_debug()
-        );
-        for (field, process) in [("creator", Some(record.creator)), ("init", record.init)] {
-            let pid = process.map_or(1, |process| process.pid);
-            ensure!(pid > 0, "`state.json`: {field}.pid: {pid} is no process");
-        }
-        Ok(record)
+        read(dir, id)
     }
 
     pub(crate) fn write(&self, dir: BorrowedFd<'_>) -> Result<()> {

@@ -13,12 +13,13 @@ use super::status::Status;
 use super::{Live, delete, foreground, start};
 use crate::console::{self, Proxy, RawTerminal};
 use crate::sd_notify::Relay;
-use crate::{log, sealed};
+use crate::{log, sealed, timings};
 
 /// Returns the exit code of the runtime: the program's own in the foreground, 0 when detached.
 pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
     sealed::ensure()?;
     let launch = Launch::prepare(context, &options.create)?;
+    timings::phase("console");
     let (mut foreground, console) = Foreground::or_detached(options, launch.plan.process.terminal)?;
     let mut ready = launch.start(Gate::Commit, console)?;
     if let Some(foreground) = foreground.as_mut() {
@@ -33,14 +34,18 @@ pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
             ready.pid()?
         },
     )?;
+    timings::phase("record");
     ready.commit()?;
+    timings::phase("wait for exec");
     ready.await_exec()?;
+    timings::phase("container");
     let live = ready.release(Status::Running)?;
     let code = match after_start(&live, foreground, relay) {
         Ok(Some(code)) => code,
         Ok(None) => return Ok(0),
         Err(error) => return Err(removed_after(context, options, error)),
     };
+    timings::phase("removal");
     if !options.keep {
         live.container.ended().destroy()?;
     }

@@ -2,31 +2,40 @@
 
 use anyhow::Result;
 
-use super::Container;
 use super::options::Context;
 use super::output::StateOutput;
-use super::status::Status;
+use super::record::Brief;
+use super::status::{self, Status};
+use super::store::{Slot, Store};
 
 pub(crate) fn state(context: &Context, id: &str) -> Result<StateOutput> {
-    Ok(describe(&Container::open(context, id)?))
+    describe(&Store::new(context).slot(id)?)
 }
 
 /// pid is 0 where there is no process, as runc prints it.
-pub(super) fn describe(container: &Container) -> StateOutput {
-    let Container { record, status, .. } = container;
-    let pid = record
-        .init
-        .filter(|_| *status != Status::Stopped)
+pub(super) fn describe(slot: &Slot) -> Result<StateOutput> {
+    let Brief {
+        state,
+        rootfs,
+        created,
+        creator,
+        init,
+        cgroup,
+        ..
+    } = slot.read_brief()?;
+    let status = status::from(slot, creator, init, &cgroup)?;
+    let pid = init
+        .filter(|_| status != Status::Stopped)
         .map_or(0, |init| init.pid);
-    StateOutput {
-        oci_version: record.state.oci_version.clone(),
-        id: record.state.id.clone(),
+    Ok(StateOutput {
+        oci_version: state.oci_version,
+        id: state.id,
         pid,
         status: status.as_str().to_owned(),
-        bundle: record.state.bundle.to_string_lossy().into_owned(),
-        rootfs: record.rootfs.to_string_lossy().into_owned(),
-        created: record.created.clone(),
-        annotations: record.state.annotations.clone(),
+        bundle: state.bundle.to_string_lossy().into_owned(),
+        rootfs: rootfs.to_string_lossy().into_owned(),
+        created,
+        annotations: state.annotations,
         owner: String::new(),
-    }
+    })
 }

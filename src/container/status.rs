@@ -9,7 +9,7 @@ use nix::sys::stat::Mode;
 
 use super::record::{ProcessId, Record};
 use super::store::{GATE, Slot};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{self, Cgroup};
 use crate::fs::small::read_file;
 
 /// The words of the runtime-spec (runtime.md "State") and runc's `paused`.
@@ -42,8 +42,18 @@ impl std::fmt::Display for Status {
 
 /// The status as of now.
 pub(crate) fn of(slot: &Slot, record: &Record) -> Result<Status> {
-    let Some(init) = record.init else {
-        return Ok(if is_alive(record.creator) {
+    from(slot, record.creator, record.init, &record.cgroup)
+}
+
+/// The same from what it needs of a record.
+pub(super) fn from(
+    slot: &Slot,
+    creator: ProcessId,
+    init: Option<ProcessId>,
+    cgroup: &cgroup::record::Record,
+) -> Result<Status> {
+    let Some(init) = init else {
+        return Ok(if is_alive(creator) {
             Status::Creating
         } else {
             Status::Stopped
@@ -52,9 +62,7 @@ pub(crate) fn of(slot: &Slot, record: &Record) -> Result<Status> {
     if !is_alive(init) {
         return Ok(Status::Stopped);
     }
-    let frozen = Cgroup::open(&record.cgroup)?
-        .is_frozen()
-        .context("read the freezer state")?;
+    let frozen = Cgroup::is_frozen_by_record(cgroup).context("read the freezer state")?;
     // Before the gate: a created container can be paused too, and must then be resumed before its start.
     if frozen {
         return Ok(Status::Paused);

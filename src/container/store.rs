@@ -3,9 +3,11 @@
 //! `ROOT/ID/state.json` the record, `ROOT/ID/cgroup.json` the cgroup alone, `ROOT/ID/exec.fifo` the gate of a created container,
 //! `ROOT/ID/seccomp` the compiled filter, `ROOT/ID/notify/` the sd_notify socket.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -15,7 +17,7 @@ use nix::sys::stat::{Mode, fstat, lstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::options::Context;
-use super::record::Record;
+use super::record::{Brief, Record};
 use crate::cgroup;
 use crate::error::{self, NotExist};
 use crate::fs::atomic;
@@ -69,6 +71,18 @@ pub(crate) struct Slot {
     pub(crate) id: String,
     pub(crate) dir: OwnedFd,
     path: PathBuf,
+    held: RefCell<Held>,
+}
+
+/// Held by who reads the record to write it again, and by who removes the container, until the last of them is dropped.
+pub(crate) type Lock = Rc<Flock<OwnedFd>>;
+
+/// The lock of a slot while somebody has it.
+#[derive(Default)]
+struct Held {
+    lock: Weak<Flock<OwnedFd>>,
+    /// The directory has been seen at its name under it.
+    current: bool,
 }
 
 impl Store {
@@ -108,6 +122,7 @@ impl Store {
                         id: id.to_owned(),
                         dir,
                         path,
+                        held: RefCell::default(),
                     });
                 }
                 Err(Errno::ENOENT) => self.make_root()?,
@@ -145,6 +160,7 @@ impl Store {
                 id: id.to_owned(),
                 dir,
                 path,
+                held: RefCell::default(),
             }),
             Err(Errno::ENOENT) => Err(NotExist(id.to_owned()).into()),
             Err(errno) => Err(errno).with_context(|| format!("open `{}`", path.display())),
@@ -182,12 +198,24 @@ impl Slot {
             id: self.id.clone(),
             dir,
             path: self.path.clone(),
+            held: RefCell::default(),
         })
     }
 
-    /// Held by who reads the record to write it again, and by who removes the container, until the value is dropped. Taken
-    /// twice by the same `Slot` it is still one lock.
-    pub(crate) fn lock(&self) -> Result<Flock<OwnedFd>> {
+    /// Taken twice by the same `Slot` it is still one lock.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        if let Some(lock) = self.held.borrow().lock.upgrade() {
+            return Ok(lock);
+        }
+        let lock = Rc::new(self.take_lock()?);
+        *self.held.borrow_mut() = Held {
+            lock: Rc::downgrade(&lock),
+            current: false,
+        };
+        Ok(lock)
+    }
+
+    fn take_lock(&self) -> Result<Flock<OwnedFd>> {
         let mut dir =
             duplicate(self.dir.as_fd()).context("duplicate the state directory's descriptor")?;
         let end = Instant::now() + LOCK_DEADLINE;
@@ -220,6 +248,11 @@ impl Slot {
     /// Whether the directory still stands at its name. Under the lock this stays so; without it the container may be gone,
     /// and even another one may have its id.
     pub(crate) fn is_current(&self) -> Result<bool> {
+        let mut held = self.held.borrow_mut();
+        let locked = held.lock.strong_count() > 0;
+        if locked && held.current {
+            return Ok(true);
+        }
         let look = || {
             let own = fstat(&self.dir)?;
             match lstat(&self.path) {
@@ -229,7 +262,9 @@ impl Slot {
                 }
             }
         };
-        look().with_context(|| format!("look at `{}`", self.path.display()))
+        let current = look().with_context(|| format!("look at `{}`", self.path.display()))?;
+        held.current = locked && current;
+        Ok(current)
     }
 
     pub(crate) fn read(&self) -> Result<Record> {
@@ -240,13 +275,20 @@ impl Slot {
             }
             Ok(record)
         };
-        read().map_err(|error: anyhow::Error| {
-            // Not yet made, or being deleted by another runtime: the record comes first and goes first.
-            if error.chain().find_map(error::errno_of) == Some(Errno::ENOENT) {
-                return NotExist(self.id.clone()).into();
-            }
-            error.context(format!("state of container `{}`", self.id))
-        })
+        read().map_err(|error| self.unread(error))
+    }
+
+    /// Only what `state` and `list` show.
+    pub(crate) fn read_brief(&self) -> Result<Brief> {
+        Brief::read(self.dir.as_fd(), &self.id).map_err(|error| self.unread(error))
+    }
+
+    fn unread(&self, error: anyhow::Error) -> anyhow::Error {
+        // Not yet made, or being deleted by another runtime: the record comes first and goes first.
+        if error.chain().find_map(error::errno_of) == Some(Errno::ENOENT) {
+            return NotExist(self.id.clone()).into();
+        }
+        error.context(format!("state of container `{}`", self.id))
     }
 
     pub(crate) fn write(&self, record: &Record) -> Result<()> {

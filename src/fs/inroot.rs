@@ -12,6 +12,8 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::unistd::symlinkat;
 
+use crate::sys::fd::{Later, done};
+
 /// Symbolic links the kernel follows in one lookup; the same here.
 const MAX_LINKS: usize = 40;
 
@@ -70,6 +72,16 @@ pub(crate) fn open(
     openat2_retry(root, path, flags, Mode::empty(), resolve)
 }
 
+/// The same where it is known to be missing.
+pub(crate) fn make_all(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    mode: Mode,
+    links: Links,
+) -> nix::Result<OwnedFd> {
+    Walk::new(root, path, links).run(Leaf::Directory(mode))
+}
+
 /// The directory at `path` as an O_PATH descriptor, made with all its parents where it is missing.
 pub(crate) fn mkdir_all(
     root: BorrowedFd<'_>,
@@ -78,7 +90,7 @@ pub(crate) fn mkdir_all(
     links: Links,
 ) -> nix::Result<OwnedFd> {
     match open(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY, links) {
-        Err(Errno::ENOENT) => Walk::new(root, path, links).run(Leaf::Directory(mode)),
+        Err(Errno::ENOENT) => make_all(root, path, mode, links),
         other => other,
     }
 }
@@ -125,7 +137,7 @@ fn directory(dir: BorrowedFd<'_>, name: &OsStr) -> nix::Result<OwnedFd> {
 pub(crate) fn create_file(dir: BorrowedFd<'_>, name: &OsStr, mode: Mode) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
-    openat2_retry(dir, name, flags, mode, resolve)?;
+    openat2_retry(dir, name, flags, mode, resolve).map(done)?;
     entry(dir, name)
 }
 
@@ -149,7 +161,7 @@ pub(crate) fn file_type(fd: BorrowedFd<'_>) -> nix::Result<SFlag> {
 struct Walk<'a> {
     root: BorrowedFd<'a>,
     links: Links,
-    stack: Vec<OwnedFd>,
+    stack: Vec<Later>,
     todo: Vec<OsString>,
 }
 
@@ -188,13 +200,20 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let last = self.todo.is_empty();
+            // The lookup of the whole path has failed, so most often this is what is missing.
+            if last && tries == 0 {
+                tries += 1;
+                self.create(&name, leaf, last)?;
+                self.todo.push(name);
+                continue;
+            }
             let found = if last && matches!(leaf, Leaf::File(_)) {
                 entry(self.current(), &name)
             } else {
                 // Most often that is what it is or will be: one call, and anything else is looked at below.
                 match directory(self.current(), &name) {
                     Ok(fd) => {
-                        self.stack.push(fd);
+                        self.stack.push(Later::new(fd));
                         continue;
                     }
                     Err(Errno::ENOENT) => Err(Errno::ENOENT),
@@ -226,13 +245,13 @@ impl<'a> Walk<'a> {
                     }
                     self.push_path(Path::new(&text));
                 }
-                SFlag::S_IFDIR => self.stack.push(fd),
+                SFlag::S_IFDIR => self.stack.push(Later::new(fd)),
                 _ if last && matches!(leaf, Leaf::File(_)) => return Ok(fd),
                 _ => return Err(Errno::ENOTDIR),
             }
         }
         match self.stack.pop() {
-            Some(fd) => Ok(fd),
+            Some(fd) => Ok(fd.into_inner()),
             None => open(self.root, Path::new("."), OFlag::O_PATH, Links::Refuse),
         }
     }

@@ -6,6 +6,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
 /// At most this much of the file is read.
 const LIMIT: u64 = 1 << 20;
+/// As long as most are.
+const USUAL: usize = 8192;
 
 /// The home directory of `uid`, or `None`: errors are no errors, the file need not be there nor make sense.
 pub(crate) fn home_of(uid: u32) -> Option<String> {
@@ -27,7 +29,8 @@ fn read() -> Option<String> {
     if file.metadata().ok()?.mode() & libc::S_IFMT != libc::S_IFREG {
         return None;
     }
-    let mut text = String::new();
+    // One read for most, and one that finds the end.
+    let mut text = String::with_capacity(USUAL);
     file.take(LIMIT).read_to_string(&mut text).ok()?;
     Some(text)
 }

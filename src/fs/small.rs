@@ -10,6 +10,8 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::read;
 
+use crate::sys::fd::Later;
+
 /// What one read of most files takes in.
 const GUESS: usize = 4096;
 
@@ -18,7 +20,12 @@ const GUESS: usize = 4096;
 pub(crate) fn read_file(path: impl AsRef<Path>) -> nix::Result<Vec<u8>> {
     // openat(2): libc's open() sets close-on-exec a second time with a call of its own.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    read_open(openat(AT_FDCWD, path.as_ref(), flags, Mode::empty())?)
+    read_open(Later::new(openat(
+        AT_FDCWD,
+        path.as_ref(),
+        flags,
+        Mode::empty(),
+    )?))
 }
 
 /// The same of a file that is open, of a kernel file system or not, from where it stands.

@@ -11,7 +11,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::Child;
 use crate::proto::{FromInit, ToInit};
-use crate::{fs, hooks, seccomp, sys};
+use crate::{fs, hooks, seccomp, sys, timings};
 
 /// Where programs are looked for when `process.env` has no PATH: nowhere, as with runc, so that the error names the cause.
 const NO_PATH: &str = "";
@@ -187,6 +187,7 @@ pub(super) fn execute(child: &mut Child<'_>) -> Result<()> {
     if loading(child) == Some(Loading::Last) {
         load_filter(child)?;
     }
+    timings::phase("execve");
     let errno = sys::process::exec(&program, &args, &env);
     Err(errno).with_context(|| format!("process.args[0]: exec `{}`", program.to_string_lossy()))
 }

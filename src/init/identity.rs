@@ -8,77 +8,79 @@ use caps::CapSet;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::prctl;
-use nix::sys::stat::{Mode, SFlag, fstat, makedev, umask};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, makedev, umask};
 use nix::unistd::{Gid, Uid, chdir, fchown};
 
 use super::{Child, Groups};
-use crate::plan::process::capability_set;
+use crate::plan::process::{capability_set, names};
 use crate::sys;
 use crate::sys::identity::{setgroups, setresgid, setresuid};
 
 /// Puts the container's own null device in the place of the host's on stdio: a descriptor of another mount could not be
 /// reopened by its name, and stays open for writing where the caller gave it for reading only. Only what is the null device
-/// is replaced, and only by what is (T3).
-pub(super) fn reopen_null(_: &mut Child<'_>) -> Result<()> {
+/// is replaced, and only by what is (T3). Everything else: see [`own_stdio`].
+pub(super) fn reopen_null(child: &mut Child<'_>) -> Result<()> {
     let mut null = None;
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    for (number, given) in (0..).zip([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]) {
-        if !is_null(given) {
-            continue;
+    for_stdio(|number, given, stat| {
+        if !is_null(stat) {
+            return own(child, given, stat);
         }
         if null.is_none() {
             let how = OpenHow::new()
                 .flags(OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOCTTY)
                 .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
             // A container without one keeps what it was given.
-            let Ok(own) = openat2(AT_FDCWD, "/dev/null", how) else {
-                return Ok(());
-            };
-            if !is_null(own.as_fd()) {
-                return Ok(());
-            }
-            null = Some(own);
+            let found = openat2(AT_FDCWD, "/dev/null", how).ok();
+            null = Some(found.filter(|own| fstat(own).is_ok_and(|stat| is_null(&stat))));
         }
-        if let Some(own) = &null {
-            sys::fd::replace_stdio(own.as_fd(), number)
-                .context("put the container's null device on stdio")?;
+        match &null {
+            Some(Some(own)) => sys::fd::replace_stdio(own.as_fd(), number)
+                .context("put the container's null device on stdio"),
+            _ => Ok(()),
         }
-    }
-    Ok(())
-}
-
-fn is_null(fd: BorrowedFd<'_>) -> bool {
-    fstat(fd).is_ok_and(|stat| {
-        SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR
-            && stat.st_rdev == makedev(1, 3)
     })
 }
 
 /// Gives terminals, pipes and sockets on stdio to the user, who could otherwise not reopen `/dev/stdout`. Never a regular file
 /// and never a device that others share, such as /dev/null (T3).
 pub(super) fn own_stdio(child: &mut Child<'_>) -> Result<()> {
-    let user = &child.process.user;
+    for_stdio(|_, given, stat| own(child, given, stat))
+}
+
+/// What is on 0, 1 and 2.
+fn for_stdio(mut with: impl FnMut(i32, BorrowedFd<'_>, &FileStat) -> Result<()>) -> Result<()> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
-        let Ok(stat) = fstat(fd) else { continue };
-        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-        if stat.st_uid == user.uid && stat.st_gid == user.gid {
-            continue;
-        }
-        let ours = matches!(kind, SFlag::S_IFIFO | SFlag::S_IFSOCK)
-            || (kind == SFlag::S_IFCHR && is_terminal(fd));
-        if !ours {
-            continue;
-        }
-        // A terminal keeps its group, which is the tty group by convention.
-        let gid = (kind != SFlag::S_IFCHR).then(|| Gid::from_raw(user.gid));
-        match fchown(fd, Some(Uid::from_raw(user.uid)), gid) {
-            // An owner outside of the user namespace or a read-only file system: the program then works with what it inherited.
-            Ok(()) | Err(Errno::EPERM | Errno::EINVAL | Errno::EROFS) => {}
-            Err(errno) => return Err(errno).context("change the owner of stdio"),
+    for (number, given) in (0..).zip([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]) {
+        if let Ok(stat) = fstat(given) {
+            with(number, given, &stat)?;
         }
     }
     Ok(())
+}
+
+fn is_null(stat: &FileStat) -> bool {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR
+        && stat.st_rdev == makedev(1, 3)
+}
+
+fn own(child: &Child<'_>, fd: BorrowedFd<'_>, stat: &FileStat) -> Result<()> {
+    let user = &child.process.user;
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    if stat.st_uid == user.uid && stat.st_gid == user.gid {
+        return Ok(());
+    }
+    let ours = matches!(kind, SFlag::S_IFIFO | SFlag::S_IFSOCK)
+        || (kind == SFlag::S_IFCHR && is_terminal(fd));
+    if !ours {
+        return Ok(());
+    }
+    // A terminal keeps its group, which is the tty group by convention.
+    let gid = (kind != SFlag::S_IFCHR).then(|| Gid::from_raw(user.gid));
+    match fchown(fd, Some(Uid::from_raw(user.uid)), gid) {
+        // An owner outside of the user namespace or a read-only file system: the program then works with what it inherited.
+        Ok(()) | Err(Errno::EPERM | Errno::EINVAL | Errno::EROFS) => Ok(()),
+        Err(errno) => Err(errno).context("change the owner of stdio"),
+    }
 }
 
 fn is_terminal(fd: BorrowedFd<'_>) -> bool {
@@ -139,14 +141,20 @@ pub(super) fn take_identity(child: &mut Child<'_>) -> Result<()> {
     let user = &process.user;
     let wanted = process.capabilities;
     drop_bounding(wanted.bounding)?;
-    prctl::set_keepcaps(true).context("keep capabilities over the change of user")?;
+    // Root keeps them by itself.
+    let keep = user.uid != 0;
+    if keep {
+        prctl::set_keepcaps(true).context("keep capabilities over the change of user")?;
+    }
     set_groups(child.groups, &user.additional_gids)?;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     setresgid(gid, gid, gid)
         .map_err(|errno| unmapped(errno, "gid", user.gid, child.in_user_namespace))?;
     setresuid(uid, uid, uid)
         .map_err(|errno| unmapped(errno, "uid", user.uid, child.in_user_namespace))?;
-    prctl::set_keepcaps(false).context("stop keeping capabilities")?;
+    if keep {
+        prctl::set_keepcaps(false).context("stop keeping capabilities")?;
+    }
     set_capabilities(process)?;
     umask(Mode::from_bits_truncate(user.umask));
     Ok(())
@@ -178,18 +186,18 @@ fn unmapped(errno: Errno, field: &str, id: u32, in_user_namespace: bool) -> anyh
     error
 }
 
+/// Also what a kernel newer than this program has: until it says that there is no more.
 fn drop_bounding(keep: u64) -> Result<()> {
-    for capability in caps::all() {
-        if keep & capability.bitmask() != 0 {
-            continue;
-        }
-        match caps::drop(None, CapSet::Bounding, capability) {
+    for number in (0..u64::BITS).filter(|number| keep & (1 << number) == 0) {
+        match sys::identity::drop_bounding(number) {
             Ok(()) => {}
-            // A capability newer than the kernel cannot be dropped and is not there.
-            Err(_) if !caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false) => {}
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("process.capabilities.bounding: drop {capability}"));
+            Err(Errno::EINVAL) => break,
+            // It is gone already, and without CAP_SETPCAP that is not said.
+            Err(_) if sys::identity::is_bounding(number) == Ok(false) => {}
+            Err(errno) => {
+                let name = names(1 << number);
+                return Err(errno)
+                    .with_context(|| format!("process.capabilities.bounding: drop {name}"));
             }
         }
     }
@@ -206,8 +214,10 @@ fn set_capabilities(process: &crate::plan::process::Process) -> Result<()> {
             wanted.permitted, wanted.inheritable
         )
     })?;
-    // Cleared even when none is named (C3), then raised one by one.
-    caps::clear(None, CapSet::Ambient).context("process.capabilities.ambient: clear")?;
+    // Cleared even when none is named (C3), then raised one by one. Without inheritable ones the kernel has just cleared them.
+    if wanted.inheritable != 0 {
+        caps::clear(None, CapSet::Ambient).context("process.capabilities.ambient: clear")?;
+    }
     for capability in capability_set(wanted.ambient & wanted.permitted & wanted.inheritable) {
         caps::raise(None, CapSet::Ambient, capability)
             .with_context(|| format!("process.capabilities.ambient: raise {capability}"))?;

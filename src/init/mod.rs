@@ -19,10 +19,10 @@ use anyhow::Result;
 pub(crate) use child::{Child, ContainerPart, Groups, PidNamespace};
 pub(crate) use stage::{enter_container, enter_running, enter_staged};
 
-use crate::error;
 use crate::error::StepFailed;
 use crate::proto::{FromInit, RuntimeGone};
 use crate::sys::process::exit_now;
+use crate::{error, timings};
 
 /// One privileged step: its name goes before every error it returns.
 pub(crate) struct Step {
@@ -75,7 +75,6 @@ pub(crate) const STEPS: &[Step] = &[
     step("memory policy", attributes::memory_policy),
     step("personality", attributes::personality),
     step("stdio", identity::reopen_null),
-    step("stdio owner", identity::own_stdio),
     step("working directory", identity::enter_cwd),
     step("resource limits", attributes::resource_limits),
     // Without no_new_privs loading a filter needs CAP_SYS_ADMIN, so before capabilities are dropped (N2).
@@ -96,6 +95,7 @@ pub(crate) const STEPS: &[Step] = &[
 /// container's stderr, as runc does.
 pub(crate) fn run_steps(steps: &[Step], child: &mut Child<'_>) -> ! {
     for step in steps {
+        timings::phase(step.name);
         if let Err(error) = (step.run)(child) {
             report(step.name, &error, child);
             exit_now(1);

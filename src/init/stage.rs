@@ -4,7 +4,7 @@
 //! A stage exists only where the kernel demands it: the pid namespace of a process is fixed at its birth, and a user
 //! namespace decides over the rights to join others.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -20,17 +20,34 @@ use crate::proto::FromInit;
 use crate::rootfs;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::process::{exit_now, set_name};
+use crate::timings::{self, Who};
 
 /// Goes on as the container's init.
 pub(crate) fn enter_container(mut child: Child<'_>) -> ! {
     set_name(c"rundlet:[init]");
+    timings::process(Who::Init);
+    if let Err(error) = close_inherited(&mut child) {
+        report("descriptors", &error, &child);
+        exit_now(1);
+    }
     run_steps(STEPS, &mut child)
+}
+
+/// What the runtime has open is nothing to this process (F3); where it is to bring some of it along, that is closed later.
+fn close_inherited(child: &mut Child<'_>) -> Result<()> {
+    let part = child.part()?;
+    let plain = part.joins.is_empty() && part.sources.is_empty();
+    if plain && matches!(part.pid_namespace, PidNamespace::Entered) {
+        close_host_descriptors(child)?;
+    }
+    Ok(())
 }
 
 /// Goes on as a stage: joins what is to be joined, then clones the init with everything that is new. Where the container joins
 /// a pid namespace, its init is born there when it has the container's root (X3), so here the stage becomes the builder itself.
 pub(crate) fn enter_staged(mut child: Child<'_>) -> ! {
     set_name(c"rundlet:[stage]");
+    timings::process(Who::Stage);
     let prepared = await_placement(&child).and_then(|pid| {
         let namespaces = &child.part()?.plan.namespaces;
         if namespaces.joins(Kind::User) && namespaces.makes(Kind::Mount) {
@@ -54,17 +71,16 @@ pub(crate) fn enter_staged(mut child: Child<'_>) -> ! {
 /// `root` is given where the namespaces do not lead to the container's root.
 pub(crate) fn enter_running(
     mut child: Child<'_>,
-    init: OwnedFd,
+    init: BorrowedFd<'_>,
     namespaces: CloneFlags,
     root: Option<OwnedFd>,
 ) -> ! {
     set_name(c"rundlet:[stage]");
+    timings::process(Who::Stage);
     let prepared = await_placement(&child).and_then(|_| {
         if !namespaces.is_empty() {
-            setns(init.as_fd(), namespaces)
-                .context("join the namespaces of the container's init")?;
+            setns(init, namespaces).context("join the namespaces of the container's init")?;
         }
-        drop(init);
         // Joining a mount namespace goes to its root, so this comes after it.
         if let Some(root) = root {
             rootfs::enter(root.as_fd()).context("enter the root of the container's init")?;
@@ -96,9 +112,11 @@ fn go_on(mut child: Child<'_>, prepared: Result<CloneFlags>, steps: &[Step]) -> 
     match cloned {
         Ok(Cloned::Child) => {
             set_name(c"rundlet:[init]");
+            timings::process(Who::Init);
             run_steps(steps, &mut child)
         }
         Ok(Cloned::Parent { pid, .. }) => {
+            timings::phase("stage");
             let sent = child
                 .end()
                 .and_then(|end| end.send(&FromInit::InitPid(pid.as_raw())));

@@ -16,7 +16,7 @@ pub(super) const TENANT_STEPS: &[Step] = &[
     step("I/O priority", attributes::io_priority),
     step("memory policy", attributes::memory_policy),
     step("personality", attributes::personality),
-    step("stdio owner", identity::own_stdio),
+    step("stdio", identity::own_stdio),
     step("working directory", identity::enter_cwd),
     step("resource limits", attributes::resource_limits),
     step("seccomp", handoff::seccomp_with_privileges),

@@ -1,6 +1,8 @@
 //! Facts about the runtime's own process, read once before the plan is made: /proc/self/status and the user namespace it
 //! runs in. Called by `container`; the question about the user namespace also by `cli` and `cgroup`.
 
+use std::sync::OnceLock;
+
 use anyhow::{Context as _, Result};
 
 use crate::fs::small::{read_file, read_text};
@@ -19,10 +21,14 @@ pub(crate) struct Host {
     pub(crate) setgroups_denied: bool,
 }
 
-/// Every id is mapped to itself there; a map that can not be read means a kernel without user namespaces.
+/// Of the runtime, as it was at the first question. Every id is mapped to itself there; a map that can not be read means a kernel
+/// without user namespaces.
 pub(crate) fn in_initial_user_namespace() -> bool {
-    read_text("/proc/self/uid_map").map_or(true, |map| {
-        map.split_whitespace().eq(["0", "0", "4294967295"])
+    static INITIAL: OnceLock<bool> = OnceLock::new();
+    *INITIAL.get_or_init(|| {
+        read_text("/proc/self/uid_map").map_or(true, |map| {
+            map.split_whitespace().eq(["0", "0", "4294967295"])
+        })
     })
 }
 
@@ -42,8 +48,8 @@ impl Host {
             euid: nix::unistd::geteuid().as_raw(),
             egid: nix::unistd::getegid().as_raw(),
             // In the initial user namespace it is never denied, and elsewhere the file is there.
-            setgroups_denied: read_file("/proc/self/setgroups")
-                .is_ok_and(|text| text.trim_ascii() == b"deny"),
+            setgroups_denied: !in_initial_user_namespace()
+                && read_file("/proc/self/setgroups").is_ok_and(|text| text.trim_ascii() == b"deny"),
         })
     }
 

@@ -13,6 +13,7 @@ use super::{DIR_MODE, mask, mount};
 use crate::fs::inroot;
 use crate::plan::mounts::{CgroupMounts, Change, MountOp, V1Hierarchy};
 use crate::plan::rootfs::{MountNamespace, RootfsPlan};
+use crate::sys::fd::Later;
 use crate::sys::mount::{Attr, Depth, FsContext, attach, clone_tree, set_attr};
 
 pub(super) fn mount(
@@ -24,7 +25,7 @@ pub(super) fn mount(
     let Some(cgroups) = cgroups else {
         bail!("the container has no cgroup to show");
     };
-    let target = mount::target(op, root, true)?;
+    let target = Later::new(mount::target(op, root, true)?);
     match cgroups {
         CgroupMounts::Unavailable => {
             let empty = mask::empty_directory(plan.mount_label.as_deref())?;
@@ -32,7 +33,7 @@ pub(super) fn mount(
         }
         CgroupMounts::V2 { path } => {
             let fresh = || fresh("cgroup2", "", op.top.set);
-            let tree = view(plan, path, op.top.set, fresh)?;
+            let tree = Later::new(view(plan, path, op.top.set, fresh)?);
             mount::apply(tree.as_fd(), op, Change::default())?;
             attach(tree.as_fd(), target.as_fd()).context("attach")
         }
@@ -128,9 +129,9 @@ fn add(
     let name = OsStr::new(&hierarchy.name);
     let attrs = op.top.set;
     let fresh = || fresh("cgroup", &hierarchy.options, attrs);
-    let tree = view(plan, &hierarchy.path, attrs, fresh)?;
+    let tree = Later::new(view(plan, &hierarchy.path, attrs, fresh)?);
     mkdirat(base, name, DIR_MODE).context("mkdir")?;
-    let directory = inroot::entry(base, name).context("open the directory")?;
+    let directory = Later::new(inroot::entry(base, name).context("open the directory")?);
     attach(tree.as_fd(), directory.as_fd()).context("attach")?;
     for controller in links(hierarchy) {
         inroot::symlink(base, OsStr::new(controller), &hierarchy.name)

@@ -17,6 +17,7 @@ use super::{DIR_MODE, FILE_MODE};
 use crate::fs::inroot::{self, Links};
 use crate::plan::devices::{LINKS, Node, NodeKind};
 use crate::plan::rootfs::{MountNamespace, RootfsPlan};
+use crate::sys::fd::Later;
 use crate::sys::mount::{Attr, Depth, attach, chmod_by_fd, clone_tree, is_mount_root, set_attr};
 
 pub(super) fn make_all(
@@ -27,8 +28,10 @@ pub(super) fn make_all(
 ) -> Result<()> {
     let dev = inroot::mkdir_all(root, Path::new("/dev"), DIR_MODE, Links::Follow)
         .context("open `/dev`")?;
+    let dev = Later::new(dev);
+    let mut proven = None;
     for node in nodes {
-        make_one(node, plan, root, dev.as_fd(), sources)
+        make_one(node, plan, root, dev.as_fd(), sources, &mut proven)
             .with_context(|| format!("{} `{}`", node.label, node.path.display()))?;
     }
     links(root, dev.as_fd())
@@ -40,21 +43,25 @@ fn make_one(
     root: BorrowedFd<'_>,
     dev: BorrowedFd<'_>,
     sources: &mut Sources,
+    proven: &mut Option<Rights>,
 ) -> Result<()> {
     let other;
+    let mut elsewhere = None;
+    let mut proven = proven;
     let (dir, name) = if node.path.parent() == Some(Path::new("/dev")) {
         (dev, node.path.file_name().unwrap_or_default())
     } else {
         let (parent, name) =
             inroot::parent(root, &node.path, DIR_MODE).context("open its directory")?;
-        other = parent;
+        other = Later::new(parent);
+        proven = &mut elsewhere;
         (other.as_fd(), name)
     };
     let own_mounts = plan.namespaces.mount != MountNamespace::Foreign;
     if plan.namespaces.user && own_mounts && node.kind != NodeKind::Fifo {
         return bind(&sources.next_or(|| host_node(node))?, dir, name);
     }
-    match make_node(node, dir, name)? {
+    match make_node(node, dir, name, proven)? {
         Made::Yes => Ok(()),
         // Root without CAP_MKNOD, in a container itself.
         Made::NotPermitted if own_mounts && node.kind != NodeKind::Fifo => {
@@ -63,6 +70,9 @@ fn make_one(
         Made::NotPermitted => Err(Errno::EPERM).context("mknod"),
     }
 }
+
+/// Owner, group and mode that a new node in a directory has got by itself: another one made there with the same gets them too.
+type Rights = (u32, u32, u32);
 
 enum Made {
     Yes,
@@ -83,13 +93,21 @@ fn is_same(node: &Node, stat: &FileStat) -> bool {
         && (node.kind == NodeKind::Fifo || stat.st_rdev == makedev(node.major, node.minor))
 }
 
-fn make_node(node: &Node, dir: BorrowedFd<'_>, name: &OsStr) -> Result<Made> {
+fn make_node(
+    node: &Node,
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    proven: &mut Option<Rights>,
+) -> Result<Made> {
     let mode = Mode::from_bits_truncate(node.mode);
     let device = makedev(node.major, node.minor);
     for _ in 0..2 {
         match mknodat(dir, name, type_of(node.kind), mode, device) {
             Ok(()) => {
-                set_rights(node, dir, name)?;
+                let wanted = (node.uid, node.gid, node.mode);
+                if *proven != Some(wanted) && set_rights(node, dir, name)? {
+                    *proven = Some(wanted);
+                }
                 return Ok(Made::Yes);
             }
             Err(Errno::EPERM) => return Ok(Made::NotPermitted),
@@ -113,14 +131,14 @@ fn remove(dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
     unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).context("remove what is there instead")
 }
 
-/// Owner and mode of the node just made, by the descriptor of it and only where they are not right yet.
-fn set_rights(node: &Node, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+/// Owner and mode of the node just made, by the descriptor of it and only where they are not right yet. Whether they were.
+fn set_rights(node: &Node, dir: BorrowedFd<'_>, name: &OsStr) -> Result<bool> {
     let right = |stat: &FileStat| {
         (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777) == (node.uid, node.gid, node.mode)
     };
     let seen = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).context("look at it")?;
     if is_same(node, &seen) && right(&seen) {
-        return Ok(());
+        return Ok(true);
     }
     let made = inroot::entry(dir, name).context("open it again")?;
     let stat = fstat(&made).context("look at it")?;
@@ -136,7 +154,7 @@ fn set_rights(node: &Node, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
         chmod_by_fd(made.as_fd(), node.mode)
             .with_context(|| format!("set its mode {:#o}", node.mode))?;
     }
-    Ok(())
+    Ok(false)
 }
 
 /// The host's node of the same path as a detached mount, verified to be the device that was asked for.
@@ -182,6 +200,10 @@ fn links(root: BorrowedFd<'_>, dev: BorrowedFd<'_>) -> Result<()> {
     let kcore = Path::new("/proc/kcore");
     if inroot::open(root, kcore, OFlag::O_PATH, Links::Refuse).is_ok() {
         inroot::symlink(dev, OsStr::new("core"), "/proc/kcore").context("link `/dev/core`")?;
+    }
+    match symlinkat("pts/ptmx", dev, "ptmx") {
+        Err(Errno::EEXIST) => {}
+        other => return other.context("link `/dev/ptmx`"),
     }
     match unlinkat(dev, "ptmx", UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => {}

@@ -12,6 +12,7 @@ use nix::sys::stat::{SFlag, fstat, makedev};
 
 use super::mount;
 use crate::fs::inroot::{self, Links};
+use crate::sys::fd::Later;
 use crate::sys::mount::{Attr, Depth, FsContext, attach, clone_tree, set_attr};
 
 /// The HOST's null device as a detached mount, verified (K1): never one of the container.
@@ -58,6 +59,7 @@ impl Stamp<'_> {
             }
             Self::Used(tree) => {
                 let copy = clone_tree(tree, Path::new(""), Depth::Top).context("copy the mask")?;
+                let copy = Later::new(copy);
                 attach(copy.as_fd(), target).context("attach the mask")?;
             }
         }
@@ -67,7 +69,7 @@ impl Stamp<'_> {
 
 pub(super) struct Masks<'a> {
     null: Option<Stamp<'a>>,
-    directory: Option<OwnedFd>,
+    directory: Option<Later>,
     /// SELinux's, of that directory.
     label: Option<&'a str>,
 }
@@ -95,7 +97,7 @@ impl<'a> Masks<'a> {
         if let Some(directory) = &self.directory {
             return Stamp::Used(directory.as_fd()).put(target.as_fd());
         }
-        let directory = empty_directory(self.label)?;
+        let directory = Later::new(empty_directory(self.label)?);
         Stamp::New(directory.as_fd()).put(target.as_fd())?;
         self.directory = Some(directory);
         Ok(())
@@ -114,6 +116,7 @@ pub(super) fn make_read_only(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
 /// The same for what was looked up. Also for a mount in a detached root: there the kernel changes no attributes below the top.
 pub(super) fn cover_read_only(target: BorrowedFd<'_>) -> Result<()> {
     let tree = clone_tree(target, Path::new(""), Depth::Recursive).context("bind it")?;
+    let tree = Later::new(tree);
     let attr = Attr {
         set: libc::MOUNT_ATTR_RDONLY,
         ..Attr::default()
@@ -122,9 +125,9 @@ pub(super) fn cover_read_only(target: BorrowedFd<'_>) -> Result<()> {
     attach(tree.as_fd(), target).context("attach it")
 }
 
-fn existing(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>> {
+fn existing(root: BorrowedFd<'_>, path: &Path) -> Result<Option<Later>> {
     match inroot::open(root, path, OFlag::O_PATH, Links::Follow) {
-        Ok(target) => Ok(Some(target)),
+        Ok(target) => Ok(Some(Later::new(target))),
         // A name below a file exists as little as one in an empty directory.
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
         Err(errno) => Err(errno).context("open it"),

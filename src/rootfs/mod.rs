@@ -34,6 +34,7 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::plan::mounts::CgroupMounts;
 use crate::plan::rootfs::{MountNamespace, RootfsPlan};
+use crate::sys::fd::done;
 use crate::sys::mount::{Attr, Depth, set_attr};
 
 pub(crate) use pivot::{RootChange, enter};
@@ -187,6 +188,14 @@ impl Root {
             set_attr(self.fd(), Depth::Top, read_only)
                 .context("root.readonly: make the root read-only")?;
         }
+        let Root {
+            fd,
+            outer,
+            read_only_later,
+            null,
+        } = self;
+        let rest = outer.into_iter().chain(read_only_later).chain(null);
+        std::iter::once(fd).chain(rest).for_each(done);
         Ok(())
     }
 }

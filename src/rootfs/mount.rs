@@ -21,7 +21,7 @@ use crate::plan::mounts::{
     CgroupMounts, Change, FsMount, MountKind, MountOp, Propagation, Special,
 };
 use crate::plan::rootfs::{MountNamespace, Namespaces, RootfsPlan};
-use crate::sys::fd::set_attribute;
+use crate::sys::fd::{Later, done, set_attribute};
 use crate::sys::mount::{
     Attr, Depth, FsContext, MAX_STRING, attach, clone_tree, is_mount_root, set_attr,
 };
@@ -51,7 +51,8 @@ pub(super) fn carry_out(
                 open()
             }
             .with_context(|| format!("source `{}`", source.display()))?;
-            bind(op, root, &tree)?;
+            bind(op, root, tree.as_fd())?;
+            done(tree);
             Ok(None)
         }
         MountKind::Remount => remount(op, plan, root).map(|()| None),
@@ -95,19 +96,19 @@ fn source_error(errno: Errno, depth: Depth) -> Error {
     Error::new(errno).context(text)
 }
 
-fn bind(op: &MountOp, root: BorrowedFd<'_>, tree: &OwnedFd) -> Result<()> {
-    let kind = inroot::file_type(tree.as_fd()).context("look at the source")?;
+fn bind(op: &MountOp, root: BorrowedFd<'_>, tree: BorrowedFd<'_>) -> Result<()> {
+    let kind = inroot::file_type(tree).context("look at the source")?;
     if op.links.source == SourceLink::Copy && kind == SFlag::S_IFLNK {
-        return copy_link(op, root, tree.as_fd());
+        return copy_link(op, root, tree);
     }
     let is_dir = kind == SFlag::S_IFDIR;
-    let target = target(op, root, is_dir)?;
+    let target = Later::new(target(op, root, is_dir)?);
     if !is_dir && inroot::file_type(target.as_fd()).context("look at the target")? == SFlag::S_IFDIR
     {
         // Known before the kernel is asked to attach it: a mount that fails costs a grace period.
         return Err(Errno::ENOTDIR).context("the target is a directory and the source is not");
     }
-    attach(tree.as_fd(), target.as_fd()).context("attach")
+    attach(tree, target.as_fd()).context("attach")
 }
 
 /// `copy-symlink`: what is there already must be that link.
@@ -267,8 +268,9 @@ fn file_system(
         Ok(tree) => tree,
         Err(error) => instead(op, fs, plan.namespaces, error)?,
     };
+    let tree = Later::new(tree);
     apply(tree.as_fd(), op, Change::default())?;
-    let target = target(op, root, true)?;
+    let target = Later::new(target(op, root, true)?);
     attach(tree.as_fd(), target.as_fd()).context("attach")?;
     Ok(None)
 }
@@ -323,7 +325,11 @@ fn tmpfs(
     let exists = existing.is_some();
     let target = match existing {
         Some(found) => checked(op, found)?,
-        None => target(op, root, true)?,
+        None if op.links.target == TargetLink::Itself => target(op, root, true)?,
+        None => {
+            let made = inroot::make_all(root, &op.destination, DIR_MODE, links(op));
+            checked(op, made.map_err(|errno| target_error(op, errno))?)?
+        }
     };
     let tree = make(&fs, op.top.set & !libc::MOUNT_ATTR_RDONLY)?;
     if copy_up && exists {
@@ -331,7 +337,12 @@ fn tmpfs(
     }
     apply(tree.as_fd(), op, Change::default())?;
     attach(tree.as_fd(), target.as_fd()).context("attach")?;
-    Ok((op.top.set & libc::MOUNT_ATTR_RDONLY != 0).then_some(tree))
+    done(target);
+    if op.top.set & libc::MOUNT_ATTR_RDONLY != 0 {
+        return Ok(Some(tree));
+    }
+    done(tree);
+    Ok(None)
 }
 
 /// A new file system as a detached mount with these attributes.

@@ -16,7 +16,10 @@ use nix::unistd::{Pid, chdir, chroot, fchdir, pivot_root};
 use super::mask;
 use crate::plan::mounts::Propagation;
 use crate::plan::rootfs::{MountNamespace, RootfsPlan};
-use crate::sys::mount::{Attr, Depth, attach, clone_tree, is_mount_root, is_same_place, set_attr};
+use crate::sys::fd::{Later, done};
+use crate::sys::mount::{
+    Attr, Depth, attach, clone_tree, is_mount_root, is_own_root, is_same_place, set_attr,
+};
 use crate::sys::pidfd;
 
 /// How the prepared root becomes `/`.
@@ -48,19 +51,21 @@ fn is_shared(propagation: Option<Propagation>) -> bool {
 /// The root directory of this mount namespace, where it is not that of this process, which was then called in a chroot: who
 /// joins the namespace comes out there. Joining it is also the only way to learn of it.
 pub(super) fn outer_root() -> Result<Option<OwnedFd>> {
-    let (root, here) = (
-        open_directory(Path::new("/"))?,
-        open_directory(Path::new("."))?,
-    );
+    let root = Later::new(open_directory(Path::new("/"))?);
+    let here = Later::new(open_directory(Path::new("."))?);
     let this = pidfd::open(Pid::this()).context("open a pidfd of this process")?;
     setns(&this, CloneFlags::CLONE_NEWNS).context("go to the root of the mount namespace")?;
-    let outer = open_directory(Path::new("/"))?;
-    let same = is_same_place(root.as_fd(), outer.as_fd()).context("compare the roots")?;
-    if !same {
+    done(this);
+    let same = is_own_root(root.as_fd()).context("compare the roots")?;
+    let outer = if same {
+        None
+    } else {
+        let outer = open_directory(Path::new("/"))?;
         enter(root.as_fd()).context("come back")?;
-    }
+        Some(outer)
+    };
     fchdir(&here).context("come back to the working directory")?;
-    Ok((!same).then_some(outer))
+    Ok(outer)
 }
 
 /// Cuts the new namespace's mounts off from the host's, as far as the config lets it: before anything is mounted.
@@ -73,7 +78,7 @@ pub(super) fn set_propagation(
     let root = if let Some(outer) = outer {
         outer
     } else {
-        own = open_directory(Path::new("/"))?;
+        own = Later::new(open_directory(Path::new("/"))?);
         own.as_fd()
     };
     set_attr(root, depth, propagate(kind)).context("set the propagation of the host's `/`")
@@ -113,7 +118,7 @@ pub(super) fn set_root_propagation(root: BorrowedFd<'_>, wanted: Propagation) ->
 
 /// Makes the root directory a mount of its own, on itself.
 pub(super) fn attach_root(plan: &RootfsPlan) -> Result<OwnedFd> {
-    let root = open_directory(&plan.root)?;
+    let root = Later::new(open_directory(&plan.root)?);
     isolate_parent(plan, root.as_fd())?;
     let tree = clone_tree(root.as_fd(), Path::new(""), Depth::Recursive).context("bind it")?;
     // A copy of a slave is a slave too: what the host mounts below the root later would show up in the container (M2).
@@ -166,7 +171,7 @@ pub(crate) fn enter(root: BorrowedFd<'_>) -> Result<()> {
 }
 
 fn pivot(root: BorrowedFd<'_>, plan: &RootfsPlan) -> Result<()> {
-    let old = open_directory(Path::new("/"))?;
+    let old = Later::new(open_directory(Path::new("/"))?);
     fchdir(root).context("fchdir to the root")?;
     // The old root is put on top of the new one, so no directory is made for it.
     pivot_root(".", ".").context("pivot_root (a ramdisk as root needs `--no-pivot`)")?;

@@ -9,7 +9,7 @@ use super::emulator::{Call, check, run};
 use super::names::{NATIVE, abi, multiplexed};
 use super::random::{Random, condition};
 use super::reference::Reference;
-use super::tables::ROWS;
+use super::tables::{ROWS, Row};
 use crate::plan::seccomp::{Action, Arch, Compare, Condition, Flags, Profile, Rule, SpecAllow};
 
 /// Those that libseccomp 2.5 knows: not loongarch64, m68k and sh.
@@ -44,14 +44,14 @@ fn common(reference: &Reference, arch: Arch) -> Vec<(&'static str, u32)> {
     let theirs = resolve(reference, arch);
     let abi = abi(arch, NATIVE);
     ROWS.iter()
-        .filter_map(|row| Some((row.0, abi.number(row)?)))
+        .filter_map(|row| Some((row.name(), abi.number(row)?)))
         .filter(|(name, number)| theirs[*name] == Some(*number) && multiplexed(name).is_none())
         .filter(|(name, _)| !LEFT_OUT.contains(name))
         .collect()
 }
 
 fn resolve(reference: &Reference, arch: Arch) -> BTreeMap<String, Option<u32>> {
-    let names: BTreeSet<&str> = ROWS.iter().map(|row| row.0).collect();
+    let names: BTreeSet<&str> = ROWS.iter().map(Row::name).collect();
     reference.resolve(arch, &names)
 }
 
@@ -66,13 +66,13 @@ fn numbers_are_libseccomp_s() {
         let theirs = resolve(&reference, abi.arch);
         let mut equal = 0;
         for row in ROWS {
-            match (abi.number(row), theirs[row.0]) {
+            match (abi.number(row), theirs[row.name()]) {
                 (Some(own), Some(theirs)) if own == theirs => equal += 1,
                 // On parisc64 no kernel has it: the library reads one list for both widths.
-                (None, Some(140)) if (arch, row.0) == (Arch::Parisc64, "_llseek") => (),
+                (None, Some(140)) if (arch, row.name()) == (Arch::Parisc64, "_llseek") => (),
                 // Newer than the library, or a call that it reaches through socketcall(2) and ipc(2) only.
                 (_, None) => (),
-                (own, theirs) => wrong.push((arch, row.0, own, theirs)),
+                (own, theirs) => wrong.push((arch, row.name(), own, theirs)),
             }
         }
         eprintln!("{arch:?}: {equal} numbers are the same");

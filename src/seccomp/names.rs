@@ -1,7 +1,7 @@
 //! Names of system calls to numbers, and what a filter must know of each architecture. Pure. Called by
 //! `rules` and `compile`.
 
-use super::tables::{NO, ROWS, Row};
+use super::tables::{ROWS, Row};
 use crate::plan::seccomp::Arch;
 
 /// The architecture this program runs on. A filter always covers it.
@@ -94,10 +94,7 @@ pub(super) fn abi(arch: Arch, native: Arch) -> Abi {
 impl Abi {
     /// The number of a call, without `X32_BIT`.
     pub(super) fn number(&self, row: &Row) -> Option<u32> {
-        row.1
-            .get(self.column)
-            .copied()
-            .filter(|number| *number != NO)
+        row.number(self.column)
     }
 
     /// The number of a call by name.
@@ -126,7 +123,7 @@ pub(super) const UNIFIED_NUMBERS: u32 = 424;
 
 /// The row of a name; `None` when no architecture has such a call.
 pub(super) fn row(name: &str) -> Option<&'static Row> {
-    ROWS.binary_search_by(|row| row.0.cmp(name))
+    ROWS.binary_search_by(|row| row.name().cmp(name))
         .ok()
         .and_then(|index| ROWS.get(index))
 }
@@ -177,7 +174,7 @@ mod tests {
 
     #[test]
     fn rows_are_sorted_and_names_unique() {
-        assert!(ROWS.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!(ROWS.windows(2).all(|pair| pair[0].name() < pair[1].name()));
         assert!(ROWS.len() > 500);
     }
 
@@ -255,8 +252,12 @@ mod tests {
     #[test]
     fn multiplexed_names_exist() {
         for row in ROWS {
-            if let Some((by, _)) = multiplexed(row.0) {
-                assert!(abi(Arch::X86, NATIVE).number_of(by).is_some(), "{}", row.0);
+            if let Some((by, _)) = multiplexed(row.name()) {
+                assert!(
+                    abi(Arch::X86, NATIVE).number_of(by).is_some(),
+                    "{}",
+                    row.name()
+                );
             }
         }
     }

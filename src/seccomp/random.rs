@@ -412,7 +412,7 @@ fn long_programs_jump_far_and_end_at_the_limit() {
         .iter()
         .take(150)
         .enumerate()
-        .map(|(i, row)| rule(i, row.0, vec![condition(0, 7 + i as u64)]))
+        .map(|(i, row)| rule(i, row.name(), vec![condition(0, 7 + i as u64)]))
         .collect();
     let filter = compile(&profile, Arch::X86_64).unwrap();
     check(&filter);

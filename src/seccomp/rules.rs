@@ -150,7 +150,7 @@ fn entries<'p>(profile: &Profile, rules: &[Looked<'p>], abi: Abi) -> Vec<Entry<'
                 }
             }
             let through = if multiplexes {
-                names::multiplexed(row.0)
+                names::multiplexed(row.name())
             } else {
                 None
             };
@@ -281,7 +281,7 @@ fn base(profile: &Profile, rules: &[Looked<'_>], abi: Abi, x32: bool) -> Vec<(u3
         .flat_map(|looked| &looked.rows)
         .flat_map(|row| {
             let through = if multiplexes {
-                names::multiplexed(row.0)
+                names::multiplexed(row.name())
             } else {
                 None
             };

@@ -1,8 +1,10 @@
 //! Descriptor numbers as a whole: close_range(2), close-on-exec, and the three that must be open. Called by `main` at start-up
-//! and by the last steps of `init`, the only places that handle descriptors they do not own.
+//! and by the last steps of `init`, the only places that handle descriptors they do not own; and by all who are done with one
+//! that nobody waits for the end of ([`done`]).
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::Mutex;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, open};
@@ -57,7 +59,132 @@ pub(crate) fn close_all_but(first: u32, keep: &[RawFd]) -> Result<()> {
     for (from, to) in gaps(first, keep) {
         close_range(from, to, Fate::Close)?;
     }
+    // What was done with is among them.
+    if let Ok(mut done) = DONE.lock() {
+        done.forget();
+    }
     Ok(())
+}
+
+/// So many are closed at once: few enough for a small limit of open files (M6).
+const BATCH: usize = 16;
+
+/// Descriptors that nobody uses any more and that are still open. No memory is taken for them: between what is taken and given
+/// back the allocator could not use it again.
+struct Done {
+    fds: [Option<OwnedFd>; BATCH],
+    count: usize,
+}
+
+/// Of the process, which has one thread: what is thread-local and has a destructor costs a start eight calls.
+static DONE: Mutex<Done> = Mutex::new(Done {
+    fds: [const { None }; BATCH],
+    count: 0,
+});
+
+impl Done {
+    fn push(&mut self, fd: OwnedFd) {
+        // Never out of bounds: a full one is closed at once. Otherwise it would be closed here.
+        if let Some(place) = self.fds.get_mut(self.count) {
+            *place = Some(fd);
+            self.count += 1;
+        }
+        if self.count >= BATCH {
+            self.close();
+        }
+    }
+
+    /// One call for each run of numbers, which is mostly one for all.
+    fn close(&mut self) {
+        let (fds, _) = self.fds.split_at_mut(self.count);
+        self.count = 0;
+        fds.sort_unstable_by_key(|fd| fd.as_ref().map(AsRawFd::as_raw_fd));
+        let follows = |one: &Option<OwnedFd>, next: &Option<OwnedFd>| {
+            let numbers = [one, next].map(|fd| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd));
+            numbers[0] + 1 == numbers[1]
+        };
+        for run in fds.chunk_by_mut(follows) {
+            if let [Some(first), .., Some(last)] = run {
+                let (first, last) = (first.as_raw_fd(), last.as_raw_fd());
+                let all = close_range(first.cast_unsigned(), last.cast_unsigned(), Fate::Close);
+                if all.is_ok() {
+                    for fd in run.iter_mut() {
+                        std::mem::forget(fd.take());
+                    }
+                }
+            }
+            // A single one, and where the kernel would not.
+            for fd in run {
+                drop(fd.take());
+            }
+        }
+    }
+
+    /// They have been closed by other means.
+    fn forget(&mut self) {
+        for fd in &mut self.fds {
+            std::mem::forget(fd.take());
+        }
+        self.count = 0;
+    }
+}
+
+/// Closes a descriptor together with others, later: for one whose closing nobody waits for. Never a pipe, a socket or a lock.
+pub(crate) fn done(fd: OwnedFd) {
+    if let Ok(mut done) = DONE.lock() {
+        done.push(fd);
+    }
+}
+
+/// Closes those now: before a long wait.
+pub(crate) fn close_done() {
+    if let Ok(mut done) = DONE.lock() {
+        done.close();
+    }
+}
+
+/// A descriptor that is [`done`] with when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Later(Option<OwnedFd>);
+
+impl Later {
+    pub(crate) fn new(fd: OwnedFd) -> Later {
+        Later(Some(fd))
+    }
+}
+
+impl Later {
+    /// For one that is needed on.
+    // There is one until the drop.
+    #[allow(clippy::expect_used)]
+    pub(crate) fn into_inner(mut self) -> OwnedFd {
+        self.0.take().expect("is there until it is dropped")
+    }
+}
+
+impl AsFd for Later {
+    // There is one until the drop.
+    #[allow(clippy::expect_used)]
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0
+            .as_ref()
+            .expect("is there until it is dropped")
+            .as_fd()
+    }
+}
+
+impl AsRawFd for Later {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl Drop for Later {
+    fn drop(&mut self) {
+        if let Some(fd) = self.0.take() {
+            done(fd);
+        }
+    }
 }
 
 /// The ranges from `first` to [`LAST`] that hold none of `keep`.
@@ -157,6 +284,38 @@ mod tests {
         assert_eq!(gaps(3, &[]), [(3, LAST)]);
         assert_eq!(gaps(3, &[7, 3, 5]), [(4, 4), (6, 6), (8, LAST)]);
         assert_eq!(gaps(5, &[0, 2, 4, 6]), [(5, 5), (7, LAST)]);
+    }
+
+    #[test]
+    fn what_is_done_with_is_closed_together_and_nothing_else() {
+        testing::in_own_process("sys::fd::tests::done_alone");
+    }
+
+    #[test]
+    #[ignore = "run by what_is_done_with_is_closed_together_and_nothing_else in a process of its own"]
+    fn done_alone() {
+        testing::single_threaded(|| {
+            let null =
+                || open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+            let [one, two, three, four] = [null(), null(), null(), null()];
+            let raw = [&one, &two, &three, &four].map(AsRawFd::as_raw_fd);
+            for fd in [four, one, two] {
+                done(fd);
+            }
+            assert_eq!(raw.map(is_open), [true; 4]);
+            close_done();
+            assert_eq!(raw.map(is_open), [false, false, true, false]);
+            drop(Later::new(three));
+            for _ in 1..BATCH {
+                done(null());
+            }
+            assert!(!is_open(raw[2]), "a whole batch");
+            let kept = null();
+            done(null());
+            close_all_but(kept.as_raw_fd().cast_unsigned() + 1, &[]).unwrap();
+            close_done();
+            assert!(is_open(kept.as_raw_fd()));
+        });
     }
 
     #[test]

@@ -24,6 +24,20 @@ pub(crate) fn setresuid(real: Uid, effective: Uid, saved: Uid) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_setresuid, real, effective, saved) }).map(drop)
 }
 
+/// prctl(PR_CAPBSET_DROP) of the capability of that number. EINVAL: this kernel has none.
+pub(crate) fn drop_bounding(number: u32) -> Result<()> {
+    // SAFETY: the call takes integers.
+    check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_CAPBSET_DROP, number, 0, 0, 0) })
+        .map(drop)
+}
+
+/// prctl(PR_CAPBSET_READ): whether that capability is in the bounding set.
+pub(crate) fn is_bounding(number: u32) -> Result<bool> {
+    // SAFETY: the call takes integers.
+    let ret = unsafe { libc::syscall(libc::SYS_prctl, libc::PR_CAPBSET_READ, number, 0, 0, 0) };
+    check(ret).map(|ret| ret != 0)
+}
+
 /// linux/capability.h: two 32-bit halves of each set.
 const VERSION_3: u32 = 0x2008_0522;
 

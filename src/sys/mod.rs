@@ -14,9 +14,11 @@ pub(crate) mod process;
 pub(crate) mod sched;
 pub(crate) mod scm;
 pub(crate) mod seccomp;
+pub(crate) mod shared;
 pub(crate) mod start;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod time;
 pub(crate) mod unix;
 pub(crate) mod wait;
 

@@ -2,7 +2,7 @@
 //! mount_setattr(2), and the part of statx(2) that tells a mount's root. Called by `rootfs/` and `fs/procfs.rs`.
 //! Every descriptor made here is close-on-exec at birth. Targets are always descriptors, never names (P2).
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -11,6 +11,7 @@ use std::ptr;
 use nix::NixPath;
 use nix::errno::Errno;
 
+use super::fd::Later;
 use super::{Result, check};
 
 /// Whether a call means one mount or also all mounts below it.
@@ -44,14 +45,14 @@ fn cstring(bytes: &[u8]) -> Result<CString> {
 }
 
 /// A file system being configured; becomes a detached mount with [`FsContext::mount`].
-pub(crate) struct FsContext(OwnedFd);
+pub(crate) struct FsContext(Later);
 
 impl FsContext {
     pub(crate) fn open(fstype: &str) -> Result<Self> {
         let name = cstring(fstype.as_bytes())?;
         // SAFETY: `name` is NUL-terminated and outlives the call; the kernel only reads it.
         let ret = unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), libc::FSOPEN_CLOEXEC) };
-        Ok(Self(owned(check(ret)?)?))
+        Ok(Self(Later::new(owned(check(ret)?)?)))
     }
 
     /// An option without a value (`ro`, `newinstance`).
@@ -208,16 +209,26 @@ pub(crate) fn is_same_place(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Resul
     Ok((one.stx_mnt_id, one.stx_ino) == (other.stx_mnt_id, other.stx_ino))
 }
 
+/// Whether it is the root directory of this process.
+pub(crate) fn is_own_root(fd: BorrowedFd<'_>) -> Result<bool> {
+    let mask = libc::STATX_INO | libc::STATX_MNT_ID;
+    let (one, other) = (statx(fd, mask)?, statx_at(fd, c"/", mask)?);
+    Ok((one.stx_mnt_id, one.stx_ino) == (other.stx_mnt_id, other.stx_ino))
+}
+
 fn statx(fd: BorrowedFd<'_>, mask: libc::c_uint) -> Result<libc::statx> {
+    statx_at(fd, c"", mask)
+}
+
+fn statx_at(dir: BorrowedFd<'_>, path: &CStr, mask: libc::c_uint) -> Result<libc::statx> {
     let mut stat = std::mem::MaybeUninit::<libc::statx>::zeroed();
-    let empty = c"".as_ptr();
-    let raw = fd.as_raw_fd();
-    // SAFETY: `stat` is a whole `struct statx` that the kernel may write; the path is the static empty string.
+    let raw = dir.as_raw_fd();
+    // SAFETY: `stat` is a whole `struct statx` that the kernel may write; the path is null-terminated and outlives the call.
     let ret = unsafe {
         libc::syscall(
             libc::SYS_statx,
             raw,
-            empty,
+            path.as_ptr(),
             libc::AT_EMPTY_PATH,
             mask,
             stat.as_mut_ptr(),

@@ -1,4 +1,4 @@
-//! What each verb may cost: system calls, peak memory, and the bytes of the binary, against the figures in `tests/budget.txt`.
+//! What each verb may cost: system calls, peak memory, page faults, and the bytes of the binary, against the figures in `tests/budget.txt`.
 //! More than 3 % above one of them fails. `RUNDLET_WRITE_BUDGET=1` writes them anew; a commit that does says why.
 
 use std::fmt::Write as _;
@@ -16,6 +16,9 @@ const BUDGET: &str = include_str!("../budget.txt");
 
 /// The kernel maps 64 KiB of the binary around a fault: where the linker has put a function decides on a window or two.
 const WINDOWS_KIB: u64 = 128;
+
+/// The same, for the faults of such a window and of its neighbours.
+const FAULTS: u64 = 8;
 
 /// The smallest of so many runs: a signal that comes at another moment costs a call or two.
 const RUNS: usize = 5;
@@ -43,6 +46,7 @@ fn nothing_costs_more_than_its_budget(cx: &Cx) {
         let least = |of: fn(&Cost) -> u64| costs.iter().map(of).min().unwrap();
         measured.push((format!("{verb} calls"), least(|cost| cost.calls)));
         measured.push((format!("{verb} peak KiB"), least(|cost| cost.peak_kib)));
+        measured.push((format!("{verb} faults"), least(|cost| cost.faults)));
     }
     if std::env::var_os("RUNDLET_WRITE_BUDGET").is_some() {
         return write(&measured);
@@ -51,10 +55,10 @@ fn nothing_costs_more_than_its_budget(cx: &Cx) {
     for (what, value) in measured {
         let budget = budget(&what).unwrap_or_else(|| panic!("tests/budget.txt has no `{what}`"));
         println!("{what}: {value} of {budget}");
-        let slack = if what.ends_with("KiB") {
-            WINDOWS_KIB
-        } else {
-            0
+        let slack = match what.rsplit(' ').next() {
+            Some("KiB") => WINDOWS_KIB,
+            Some("faults") => FAULTS,
+            _ => 0,
         };
         if value > budget + (budget * 3 / 100).max(slack) {
             writeln!(over, "{what}: {value}, the budget is {budget}").unwrap();

@@ -98,6 +98,7 @@ mod systemd_delegation;
 mod systemd_units;
 mod systemd_users;
 mod time_namespace;
+mod timings;
 mod tty;
 mod update;
 mod update_devices;
@@ -146,6 +147,7 @@ fn main() -> ExitCode {
         rootless_cgroups::TESTS,
         namespace_root::TESTS,
         time_namespace::TESTS,
+        timings::TESTS,
         scheduler::TESTS,
         memory_policy::TESTS,
         labels::TESTS,

@@ -18,14 +18,14 @@ pub(super) fn enable(root: &Dir, path: &str, needed: &[(String, String)]) -> Res
     let parent_dir = root
         .below(parent)
         .with_context(|| format!("open cgroup `{root}/{parent}`"))?;
-    let passed = words(&parent_dir.read_short("cgroup.subtree_control")?);
+    let passed = words(&parent_dir.read_named("cgroup.subtree_control")?);
     if needed
         .iter()
         .all(|(controller, _)| passed.contains(controller))
     {
         return Ok(());
     }
-    let available = words(&root.read_short("cgroup.controllers")?);
+    let available = words(&root.read_named("cgroup.controllers")?);
     if let Some((controller, field)) = needed.iter().find(|(c, _)| !available.contains(c)) {
         bail!(
             "{field}: the {controller} controller is not available in cgroup v2 on this host \
@@ -36,7 +36,7 @@ pub(super) fn enable(root: &Dir, path: &str, needed: &[(String, String)]) -> Res
         let dir = root
             .below(ancestor)
             .with_context(|| format!("open cgroup `{root}/{ancestor}`"))?;
-        let passed = words(&dir.read_short("cgroup.subtree_control")?);
+        let passed = words(&dir.read_named("cgroup.subtree_control")?);
         for (controller, field) in needed.iter().filter(|(c, _)| !passed.contains(c)) {
             let reason = |errno| match errno {
                 Errno::EBUSY => " (hint: it has processes of its own)",
@@ -66,8 +66,8 @@ pub(super) fn enable_all(root: &Dir, path: &str) -> Result<()> {
 }
 
 pub(super) fn pass_on_all(dir: &Dir) -> Result<()> {
-    let passed = words(&dir.read_short("cgroup.subtree_control")?);
-    for controller in words(&dir.read_short("cgroup.controllers")?).difference(&passed) {
+    let passed = words(&dir.read_named("cgroup.subtree_control")?);
+    for controller in words(&dir.read_named("cgroup.controllers")?).difference(&passed) {
         // In use otherwise: then it is not there for the container.
         let _ = dir.write("cgroup.subtree_control", &format!("+{controller}"));
     }

@@ -24,7 +24,7 @@ const DELEGATE_ALWAYS: &str = "cgroup.procs cgroup.subtree_control cgroup.thread
 
 /// Before anything is in it. A cgroup that was there may pass controllers on; as long as it does nothing can be born in it.
 pub(super) fn prepare(dir: &Dir) -> Result<()> {
-    let passed = words(&dir.read_short("cgroup.subtree_control")?);
+    let passed = words(&dir.read_named("cgroup.subtree_control")?);
     let off: Vec<String> = passed.iter().map(|name| format!("-{name}")).collect();
     if off.is_empty() {
         return Ok(());
@@ -36,7 +36,7 @@ pub(super) fn prepare(dir: &Dir) -> Result<()> {
 pub(super) fn hand_over(dir: &Dir, init: Pid, owner: Option<u32>) -> Result<()> {
     let leaf = dir.make_below(LEAF, &mut Vec::new())?;
     procs::attach(&leaf, init)?;
-    let on: Vec<String> = words(&dir.read_short("cgroup.controllers")?)
+    let on: Vec<String> = words(&dir.read_named("cgroup.controllers")?)
         .iter()
         .map(|name| format!("+{name}"))
         .collect();

@@ -9,7 +9,9 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::{Whence, lseek};
 
 use crate::cgroup::dir::{Dir, is_gone, keyed, read_all};
+use crate::cgroup::path;
 use crate::cgroup::procs::{self, Deadline, FREEZE_LIMIT};
+use crate::cgroup::record::GroupRecord;
 
 /// Freezes and waits until every process has stopped; thaws again if that does not happen.
 pub(crate) fn freeze(dir: &Dir) -> Result<()> {
@@ -43,6 +45,18 @@ pub(crate) fn is_frozen(dir: &Dir) -> Result<bool> {
         Ok(text) => Ok(text.trim() == "1"),
         Err(errno) if is_gone(errno) => Ok(false),
         Err(errno) => Err(errno).with_context(|| format!("read `{dir}/cgroup.freeze`")),
+    }
+}
+
+/// The same of a cgroup by its record, in as few calls as there can be: every command asks.
+pub(crate) fn is_frozen_at(group: &GroupRecord) -> Result<bool> {
+    let file = path::join(&path::clean(&group.path), "cgroup.freeze");
+    match Dir::mount(&group.mount)?.read_below(&file) {
+        Ok(text) => Ok(text.trim() == "1"),
+        Err(errno) if is_gone(errno) => Ok(false),
+        Err(errno) => {
+            Err(errno).with_context(|| format!("read `cgroup.freeze` of {}", group.name()))
+        }
     }
 }
 

@@ -311,7 +311,7 @@ impl Unified {
 
 /// A cgroup that is in use or frozen would share its limits or hang the child.
 fn check_usable(dir: &Dir) -> Result<()> {
-    let events = dir.read_short("cgroup.events")?;
+    let events = dir.read_named("cgroup.events")?;
     // Shows an ancestor's freezing too.
     ensure!(
         keyed(&events, "frozen") != Some(1),
@@ -326,7 +326,7 @@ fn check_usable(dir: &Dir) -> Result<()> {
 
 /// A cgroup that was there before and is divided further holds no processes.
 fn check_divided(dir: &Dir) -> Result<()> {
-    let passed = dir.read_short("cgroup.subtree_control")?;
+    let passed = dir.read_named("cgroup.subtree_control")?;
     let passed = passed.trim();
     if let Some(controller) = passed
         .split(' ')
@@ -350,7 +350,7 @@ enum Type {
 /// Below a cgroup with processes a new one is `domain invalid`: nothing can be put in until it is made threaded, and
 /// then only some controllers work.
 fn check_type(root: &Dir, dir: &Dir, path: &str, needed: &[(String, String)]) -> Result<Type> {
-    let kind = dir.read_short("cgroup.type")?;
+    let kind = dir.read_named("cgroup.type")?;
     let kind = kind.trim();
     if kind == "domain" {
         return Ok(Type::Domain);
@@ -366,7 +366,7 @@ fn check_type(root: &Dir, dir: &Dir, path: &str, needed: &[(String, String)]) ->
             let dir = root
                 .below(ancestor)
                 .with_context(|| format!("open cgroup `{root}/{ancestor}`"))?;
-            if dir.read_short("cgroup.type")?.trim() == "domain invalid" {
+            if dir.read_named("cgroup.type")?.trim() == "domain invalid" {
                 dir.write_named("cgroup.type", "threaded")?;
             }
         }

@@ -1,9 +1,9 @@
 //! state.json: damaged it is refused, or what it says is said again; never another container's.
 
-use crate::container::record::Record;
+use crate::container::record::{Record, parse};
 
 pub(super) fn record(bytes: &[u8]) {
-    let Ok(record) = Record::parse(bytes, "id") else {
+    let Ok(record) = parse::<Record>(bytes, "id") else {
         return;
     };
     assert_eq!(record.state.id, "id");
@@ -11,7 +11,7 @@ pub(super) fn record(bytes: &[u8]) {
         assert!(process.pid > 0, "process {}", process.pid);
     }
     let written = serde_json::to_vec(&record).unwrap();
-    let again = Record::parse(&written, "id").expect("what was written");
+    let again = parse::<Record>(&written, "id").expect("what was written");
     assert_eq!(format!("{record:?}"), format!("{again:?}"));
     // Cut anywhere it is no record.
     for cut in [
@@ -21,6 +21,6 @@ pub(super) fn record(bytes: &[u8]) {
         written.len() / 2,
         written.len() - 1,
     ] {
-        assert!(Record::parse(&written[..cut], "id").is_err());
+        assert!(parse::<Record>(&written[..cut], "id").is_err());
     }
 }

@@ -1,5 +1,5 @@
 //! What a call of the runtime costs in numbers that do not depend on how busy the machine is: its system calls, those of every
-//! process that it makes included, and its peak of memory. By ptrace(2).
+//! process that it makes included, its page faults, and its peak of memory. By ptrace(2).
 
 use std::collections::BTreeSet;
 
@@ -15,6 +15,8 @@ pub(crate) struct Cost {
     pub(crate) calls: u64,
     /// VmHWM of the runtime's own process, of its last program.
     pub(crate) peak_kib: u64,
+    /// Pages it and the processes that it has waited for had to be given, without a disk.
+    pub(crate) faults: u64,
 }
 
 impl Cx {
@@ -46,6 +48,7 @@ impl Cx {
         let mut cost = Cost {
             calls: 1,
             peak_kib: 0,
+            faults: 0,
         };
         let mut known = BTreeSet::from([main]);
         let mine = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
@@ -66,6 +69,7 @@ impl Cx {
                 }
                 Ok(WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXIT)) if pid == main => {
                     cost.peak_kib = peak(pid);
+                    cost.faults = faults(pid);
                     0
                 }
                 // How a new process begins.
@@ -84,4 +88,14 @@ fn peak(pid: Pid) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let number = line.and_then(|line| line.split_whitespace().next());
     number.unwrap().parse().unwrap()
+}
+
+fn faults(pid: Pid) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat[stat.rfind(')').unwrap()..].split(' ').collect();
+    // Fields 10 and 11 of proc(5); the first here is the second there.
+    [8, 9]
+        .map(|at| fields[at].parse::<u64>().unwrap())
+        .iter()
+        .sum()
 }

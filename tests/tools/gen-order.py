@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Writes .cargo/order.ld: the functions that run in every command, in the order in which they first do.
+
+    CARGO_PROFILE_RELEASE_STRIP=none make static
+    tests/tools/gen-order.py target/x86_64-unknown-linux-musl/release/rundlet > .cargo/order.ld
+
+As root on x86_64, on a host with cgroup v2 mounted somewhere. Runs the commands one instruction at a time (ptrace(2)), itself and
+all that it clones, for a minute. Names are written without the hash that changes with each build; one that is no more is passed
+over by the linker, so the file need not be made again for each change.
+"""
+import bisect, ctypes, os, re, signal, subprocess, sys, time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "../../conformance/bench"))
+sys.dont_write_bytecode = True
+import bench  # noqa: E402
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+PTRACE = LIBC.ptrace
+PTRACE.restype, PTRACE.argtypes = ctypes.c_long, [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+TRACEME, PEEKUSER, CONT, STEP, DETACH, SETOPTIONS = 0, 3, 7, 9, 17, 0x4200
+FORKS_CLONES_EXECS_KILL = 0x2 | 0x4 | 0x8 | 0x10 | 0x100000
+RIP, EVENT_EXEC, WALL = 128, 4, 0x40000000
+
+
+def mapped(pid, name):
+    """Where the program lies in a process; None where it is another program."""
+    try:
+        lines = [line.split() for line in open(f"/proc/{pid}/maps")]
+    except OSError:
+        return None
+    own = [line[0].split("-") for line in lines if len(line) > 5 and os.path.basename(line[5]) == name]
+    return (int(own[0][0], 16), int(own[-1][1], 16)) if own else None
+
+
+def step(argv, seen):
+    """Adds offsets of the code that runs, in windows of 16 bytes."""
+    name, first = os.path.basename(argv[0]), os.fork()
+    if not first:
+        PTRACE(TRACEME, 0, None, None)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        null = os.open("/dev/null", os.O_RDWR)
+        os.dup2(null, 0), os.dup2(null, 1)
+        os.execv(argv[0], argv)
+    os.waitpid(first, 0)
+    PTRACE(SETOPTIONS, first, None, FORKS_CLONES_EXECS_KILL)
+    PTRACE(CONT, first, None, None)
+    places, end = {}, time.time() + 120
+    while time.time() < end:
+        pid, status = os.waitpid(-1, WALL)
+        if os.WIFEXITED(status) or os.WIFSIGNALED(status):
+            if pid == first:
+                return
+            continue
+        sig, event, deliver = os.WSTOPSIG(status), status >> 16, 0
+        if event == EVENT_EXEC or pid not in places:
+            places[pid] = mapped(pid, name)
+            if event == EVENT_EXEC and not places[pid]:
+                PTRACE(DETACH, pid, None, None)
+                del places[pid]
+                continue
+        if sig == signal.SIGTRAP:
+            at = PTRACE(PEEKUSER, pid, RIP, None) & (1 << 64) - 1
+            low, high = places[pid] or (0, 0)
+            if low <= at < high:
+                seen.setdefault(at - low >> 4 << 4)
+        elif sig != signal.SIGSTOP:
+            deliver = sig
+        PTRACE(STEP, pid, None, deliver)
+
+
+def names(binary, seen):
+    out = subprocess.run(["nm", "--defined-only", binary], capture_output=True, text=True, check=True).stdout
+    symbols = sorted((int(a, 16), n) for a, t, n in (line.split(None, 2) for line in out.splitlines()) if t in "tTwW")
+    starts = [start for start, _ in symbols]
+    for at in seen:
+        name = symbols[bisect.bisect_right(starts, at) - 1][1]
+        name = re.sub(r"17h[0-9a-f]{16}E(\.llvm\.\d+)?$", "17h*", name)
+        yield re.sub(r"Cs[0-9a-zA-Z]{9,14}_", "Cs*_", name)
+
+
+def main():
+    binary = os.path.abspath(sys.argv[1])
+    bench.own_world()
+    args = bench.argparse.Namespace(n=0, gap=0, runtime=[binary])
+    work = bench.tempfile.mkdtemp(prefix="rundlet-order.")
+    os.chmod(work, 0o755)
+    seen = {}
+    try:
+        all_of_it = bench.Bench(args, work)
+        rt = all_of_it.runtimes[0]
+        ident = all_of_it.ident()
+        all_of_it.call(rt, rt.run("create", "sleep", ident))
+        # The small commands first: what they share lies in front.
+        for verb, *rest in (("state",), ("start",), ("state",), ("kill", "CONT")):
+            step(rt.verb(verb, ident, *rest), seen)
+        step([rt.path, "--root", rt.root, "list"], seen)
+        step(rt.verb("kill", ident, "KILL"), seen)
+        time.sleep(0.3)
+        bench.reap()
+        step(rt.verb("delete", ident), seen)
+        step([rt.path, "--version"], seen)
+        step(rt.run("run", "tiny", all_of_it.ident()), seen)
+        ident = all_of_it.up(rt)
+        step(rt.verb("exec", ident, "/bin/tiny"), seen)
+        all_of_it.down(rt, ident)
+    finally:
+        bench.leave_nothing(work)
+    print("/* The functions that run in every command, in the order in which they first do: what lies together is read from the\n"
+          "   file and mapped together. Written by tests/tools/gen-order.py; a name that is no more is passed over. */\n"
+          "SECTIONS\n{\n  .text.first :\n  {")
+    for name in dict.fromkeys(names(binary, seen)):
+        print(f"    *(.text.{name})")
+    print("    *(.text._ZN7rundlet7seccomp*)\n  }\n}\nINSERT BEFORE .text;")
+
+
+if __name__ == "__main__":
+    main()
