@@ -14,7 +14,7 @@ mod console;
 mod container;
 #[path = "../../../src/criu/mod.rs"]
 mod criu;
-#[path = "../../../src/error.rs"]
+#[path = "../../../src/error/mod.rs"]
 mod error;
 #[path = "../../../src/features.rs"]
 mod features;
