@@ -49,6 +49,8 @@ mod seccomp;
 mod spec;
 #[path = "../../../src/sys/mod.rs"]
 mod sys;
+#[path = "../../../src/timings.rs"]
+mod timings;
 
 use std::sync::OnceLock;
 
