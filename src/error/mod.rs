@@ -84,7 +84,7 @@ pub(crate) fn report(error: &anyhow::Error) -> Report {
 /// The first part of a message that begins with a JSON path into config.json. A bare name of the top level is one only where
 /// it is the whole part: `root: is required`, but not `process 12 has ended`.
 fn field_in(message: &str) -> Option<String> {
-    const TOP: [&str; 10] = [
+    const TOP: [&str; 14] = [
         "ociVersion",
         "process",
         "root",
@@ -95,6 +95,10 @@ fn field_in(message: &str) -> Option<String> {
         "annotations",
         "linux",
         "vm",
+        "zos",
+        "windows",
+        "solaris",
+        "freebsd",
     ];
     message.split(": ").find_map(|part| {
         let name = part.split(['.', '[', ' ']).next()?;

@@ -2,13 +2,14 @@
 //! container that looks at everybody who enters. Each runs for a bounded time, and wins against a runtime that checks a name
 //! and then uses the name: `conformance/security/prove.py` makes such runtimes.
 
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
@@ -30,14 +31,30 @@ tests! {
 /// How long an attacker tries.
 const ROUNDS: Duration = Duration::from_secs(4);
 
+/// renameat2(2) with RENAME_EXCHANGE, which `nix` has with glibc alone.
+fn exchange([one, other]: &[CString; 2]) {
+    // SAFETY: both paths are null-terminated and outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            libc::AT_FDCWD,
+            one.as_ptr(),
+            libc::AT_FDCWD,
+            other.as_ptr(),
+            libc::RENAME_EXCHANGE,
+        )
+    };
+}
+
 /// Calls `victim` again and again while two names are exchanged as fast as the kernel does it. How often it was called.
 fn while_exchanged(one: &Path, other: &Path, mut victim: impl FnMut()) -> usize {
     let stop = AtomicBool::new(false);
+    let names = [one, other].map(|path| CString::new(path.as_os_str().as_bytes()).unwrap());
     let mut rounds = 0;
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                let _ = renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE);
+                exchange(&names);
             }
         });
         let end = Instant::now() + ROUNDS;

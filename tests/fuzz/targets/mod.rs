@@ -59,7 +59,7 @@ pub(crate) const TARGETS: [Target; 14] = [
 ];
 
 /// The fields that a document can have at its top.
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 14] = [
     "ociVersion",
     "root",
     "process",
@@ -72,6 +72,8 @@ const FIELDS: [&str; 12] = [
     "vm",
     "zos",
     "windows",
+    "solaris",
+    "freebsd",
 ];
 
 /// A refusal is one chain that begins with the document and the field, or says where the text is no JSON.
