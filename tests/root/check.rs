@@ -176,7 +176,7 @@ fn what_the_host_lacks_is_found(cx: &Cx) {
 /// An error of `check` is one of `create`, and the other way round, in each of the known mistakes.
 fn what_create_takes_check_takes(cx: &Cx) {
     // Only the kernel knows these: the options of a file system, values of limits and sysctls, modes of files for another user.
-    const LATE: [&str; 8] = [
+    const LATE: [&str; 12] = [
         "wrong_tmpfs_option",
         "sysctl_wrong_value",
         "program_not_executable",
@@ -185,16 +185,14 @@ fn what_create_takes_check_takes(cx: &Cx) {
         "bind_directory_on_a_file",
         "cwd_is_a_file",
         "namespace_path_of_another_kind",
+        "namespace_path_is_a_file",
+        "unknown_file_system",
+        "rlimit_not_permitted",
+        // Where AppArmor is on; where it is off, the loader refuses any.
+        "unknown_apparmor_profile",
     ];
     for (name, edit) in super::errors::EDITS {
-        if LATE.contains(name)
-            || [
-                "namespace_path_is_a_file",
-                "unknown_file_system",
-                "rlimit_not_permitted",
-            ]
-            .contains(name)
-        {
+        if LATE.contains(name) {
             continue;
         }
         let _ = fs::remove_dir_all(cx.dir.join("bundle-c"));
