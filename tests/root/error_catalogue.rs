@@ -195,7 +195,8 @@ fn every_mistake_has_its_own_words(cx: &Cx) {
             .any(|name| line.starts_with(&format!("| {} |", name.replace('_', " "))));
         let cells: Vec<&str> = line.split(" | ").collect();
         if of_the_host {
-            format!("{} | {}", cells[0], cells[2])
+            let field = cells[2].split('[').next().unwrap_or_default();
+            format!("{} | {}", cells[0], field.trim_matches('`'))
         } else {
             line.to_owned()
         }
