@@ -71,6 +71,7 @@ pub(super) fn mounts(bytes: &[u8]) {
     let Ok(theirs) = ProcessCGroups::from_read(Cursor::new(cgroups)) else {
         return;
     };
+    // Ours is cleaned: `/a/b/.` is `a/b`.
     for hierarchy in found {
         assert!(
             theirs.0.iter().any(|group| {
@@ -78,7 +79,7 @@ pub(super) fn mounts(bytes: &[u8]) {
                 listed
                     && group
                         .pathname
-                        .ends_with(hierarchy.own.rsplit('/').next().unwrap_or_default())
+                        .contains(hierarchy.own.rsplit('/').next().unwrap_or_default())
             }),
             "{hierarchy:?} of {cgroups}"
         );
