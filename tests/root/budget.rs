@@ -14,8 +14,9 @@ tests! {
 
 const BUDGET: &str = include_str!("../budget.txt");
 
-/// The kernel maps 64 KiB of the binary around a fault: where the linker has put a function decides on a window or two.
-const WINDOWS_KIB: u64 = 128;
+/// The kernel maps 64 KiB of the binary around a fault: where the linker has put a function decides on a window or two, and how
+/// the page cache holds the file, which differs on a busy machine (144 KiB were seen), on as many.
+const WINDOWS_KIB: u64 = 256;
 
 /// The same, for the faults of such a window and of its neighbours.
 const FAULTS: u64 = 8;
