@@ -291,3 +291,21 @@ fn the_table_refuses_what_it_must() {
     assert!(forbidden("cli", "container").is_none());
     assert!(forbidden("rootfs", "plan").is_none());
 }
+
+/// The fuzzer is a package of its own that takes the sources by their paths: a module that it lacks would only show there.
+#[test]
+fn the_fuzzer_has_every_module() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let of = |text: &str| -> BTreeSet<String> {
+        let names = text.lines().filter_map(|line| line.strip_prefix("mod "));
+        names
+            .map(|name| name.trim_end_matches(';').to_owned())
+            .collect()
+    };
+    let fuzzer = of(&read("tests/fuzz/src/main.rs"));
+    for module in of(&read("src/main.rs")) {
+        let of_tests = module == "testing" || module == "fuzz";
+        assert!(of_tests || fuzzer.contains(&module), "{module}");
+    }
+}

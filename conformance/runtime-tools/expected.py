@@ -1,7 +1,7 @@
 """expected.json: what each program is to do, by world, and why.
 
 An entry is "pass" or an object with one of
-  needs    a list of files and CAP_ names; the program is to pass where they are all there, else not
+  needs    a list of files, CAP_ names and "Linux < 7.0"; the program is to pass where they are all there, else not
   fails    it can not pass: the reason
   either   it passes or not by chance: the reason
 and `attempts`, how often a program may be run until it passes, `race` saying why. `because` is the reason of `needs`.
@@ -34,6 +34,9 @@ def is_there(what):
         with open("/proc/self/status", encoding="utf-8") as f:
             held = next(line for line in f if line.startswith("CapBnd:")).split()[1]
         return bool(int(held, 16) >> CAPABILITIES[what] & 1)
+    if what.startswith("Linux < "):
+        numbers = os.uname().release.split("-")[0].split(".")
+        return tuple(int(number) for number in numbers[:2]) < tuple(int(number) for number in what[8:].split("."))
     return os.path.exists(what)
 
 
