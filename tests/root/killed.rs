@@ -13,10 +13,10 @@ tests! {
     both exec_killed_before_every_step = "the process of a killed exec of runc may live on";
     both delete_killed_before_every_step = "runc 1.1.5 leaves what a killed delete did not come to";
     host init_killed_before_start;
-    both init_killed_at_every_step_of_create;
-    host init_killed_at_every_step_of_run;
+    both init_killed_at_every_step_of_create = "runc's init is a child's child";
+    host init_killed_at_every_step_of_run = "runc's init is a child's child";
     host init_killed_at_every_step_of_start;
-    host exec_s_process_killed_at_every_step;
+    host exec_s_process_killed_at_every_step = "runc's process is a child's child";
     host create_stands_while_it_is_deleted = "runc writes no early record";
     host delete_stands_while_the_id_is_made_anew = "a late runc delete removes the new container";
     host exec_stands_while_the_container_is_deleted;
