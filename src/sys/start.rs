@@ -11,7 +11,7 @@ use super::{fd, process};
 static ARGUMENTS: OnceLock<Vec<OsString>> = OnceLock::new();
 
 // Where the shipped binary starts: the Makefile tells the linker so. Anywhere else it starts at `_start` of libc, which is where
-// this goes on. What every start writes to is asked for at once, a call instead of a fault for each page: the data that libc
+// this goes on. First comes what needs no libc (`early.rs`). What every start writes to is asked for at once, a call instead of a fault for each page: the data that libc
 // relocates and the first pages of the allocator behind it, then those of the stack. A kernel that does not know the advice
 // (before 5.14) refuses it, and all is as without.
 #[cfg(all(not(test), target_arch = "x86_64", target_env = "musl"))]
@@ -19,6 +19,8 @@ std::arch::global_asm!(
     ".globl rundlet_start",
     ".type rundlet_start, @function",
     "rundlet_start:",
+    "mov rdi, rsp",
+    "call rundlet_protect",
     "lea rdi, [rip + __init_array_start]",
     "and rdi, -4096",
     "lea rsi, [rip + _edata + {heap}]",
