@@ -22,10 +22,9 @@ const EXEC_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) fn start(context: &Context, id: &str) -> Result<()> {
     let created = Container::open(context, id)?.created()?;
     let live = created.live();
-    let relay = relay(
-        live.container.slot.dir.as_fd(),
-        || Ok(Pid::from_raw(live.init.pid)),
-    )?;
+    let relay = relay(live.container.slot.dir.as_fd(), || {
+        Ok(Pid::from_raw(live.init.pid))
+    })?;
     let gate = open_gate(&created)?;
     if !live.container.record.hooks.poststart.is_empty() {
         await_exec(&gate, live)?;

@@ -15,9 +15,9 @@ const TMPFS: i64 = 0x0102_1994;
 const HUGETLBFS: i64 = 0x9584_58f6;
 
 /// Called at the very first with the stack as the kernel has laid it out: the number of arguments, the arguments and the
-/// environment, each ended by a null.
+/// environment, each ended by a null. Whether much is to be done: 1 or 0.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn rundlet_protect(stack: *const usize) {
+unsafe extern "C" fn rundlet_protect(stack: *const usize) -> u32 {
     // SAFETY: that is what lies there.
     let count = unsafe { stack.read() };
     // SAFETY: the same.
@@ -25,11 +25,15 @@ unsafe extern "C" fn rundlet_protect(stack: *const usize) {
     // SAFETY: behind the null that ends the arguments.
     let env = unsafe { args.add(count + 1) };
     // SAFETY: two lists of strings.
-    if unsafe { wants_protection(args, env) } && !is_protected() {
+    if !unsafe { wants_protection(args, env) } {
+        return 0;
+    }
+    if !is_protected() {
         // What it could not do is done and explained by `sealed`.
         // SAFETY: the same.
         unsafe { try_execute(args, env) };
     }
+    1
 }
 
 /// Whether some argument is the name of a verb that will ask for it. One that only looks like that costs a little time. Where
