@@ -5,6 +5,7 @@
 //! waits; every later command goes by `open` of the record in state.json. Nothing here knows the OCI types.
 
 mod apply;
+mod by_record;
 pub(crate) mod detect;
 pub(crate) mod devices;
 mod dir;
@@ -44,7 +45,6 @@ use procs::Deadline;
 use record::{Places, Record};
 use stats::Stats;
 use systemd::{Unit, manager::Which};
-use tree::Left;
 use undo::Undo;
 
 const NO_FREEZER: &str = "the container has no cgroup that could be frozen";
@@ -182,22 +182,6 @@ impl Cgroup {
             may_be_missing: false,
             made: record.made,
         })
-    }
-
-    /// Whether the cgroup of a record is frozen, as [`Cgroup::is_frozen`] says it of an open one.
-    pub(crate) fn is_frozen_by_record(record: &Record) -> Result<bool> {
-        match &record.places {
-            Places::V2(group) => v2::freeze::is_frozen_at(group),
-            _ => Self::open(record)?.is_frozen(),
-        }
-    }
-
-    /// Removes the cgroup of a record, as [`Cgroup::remove`] does it with an open one.
-    pub(crate) fn remove_by_record(record: &Record, time: Duration) -> Result<()> {
-        match &record.places {
-            Places::V2(group) => v2::remove_at(group, left(record.made), Deadline::after(time)),
-            _ => Self::open(record)?.remove(time),
-        }
     }
 
     /// False where the container goes without one (`Denied::GoWithout`).
@@ -396,7 +380,7 @@ impl Cgroup {
     /// by now. Processes still inside are killed, unless it was only planned. What is left after `time` is an error that names
     /// it.
     pub(crate) fn remove(&self, time: Duration) -> Result<()> {
-        let left = left(self.made);
+        let left = by_record::left(self.made);
         match &self.kind {
             Kind::None => Ok(()),
             Kind::V2(c) => c.remove(left, Deadline::after(time)),
@@ -435,11 +419,6 @@ impl Cgroup {
             },
         }
     }
-}
-
-/// What was only planned may be another container's.
-fn left(made: bool) -> Left {
-    if made { Left::Kill } else { Left::Keep }
 }
 
 /// Device rules are no limit here: without a cgroup a container has no more rights on devices than its runtime.

@@ -231,7 +231,7 @@ impl Tenant {
                 ignored_signals: host.ignored_signals,
                 in_user_namespace: record.has(Kind::User),
                 bounding: host.bounding,
-                dumpable: host.is_unprivileged(),
+                dumpable: placement::born_dumpable(host),
                 groups: Groups::at_birth(host.setgroups_denied),
                 new_keyring: record.new_keyring,
                 memory_policy: record.memory_policy.as_ref(),
