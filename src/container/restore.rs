@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use super::checkpoint::{CONFIG, require_root};
 use super::creating::Creating;
-use super::image_check::{check_namespaces, criu_name, is_shared};
+use super::image_check::{check_namespaces, is_shared};
 use super::image_names::{namespace_key, read_descriptors, restored_mounts};
 use super::launch::Launch;
 use super::options::{Context, RestoreOptions};
@@ -121,7 +121,7 @@ impl<'a> Restoring<'a> {
             let wanted = &namespaces.join[index];
             match namespace_key(wanted.kind) {
                 Some((_, key)) => joined.push((key, fd)),
-                None => join.push((criu_name(wanted.kind), wanted.path.as_path())),
+                None => join.push((wanted.kind.file(), wanted.path.as_path())),
             }
         }
         let (joined_keys, joined): (Vec<_>, Vec<_>) = joined.into_iter().unzip();
