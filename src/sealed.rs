@@ -39,6 +39,10 @@ pub(crate) fn ensure() -> Result<()> {
     if PROTECTED.load(Relaxed) {
         return Ok(());
     }
+    execute_protected().inspect_err(|_| timings::phase("protect"))
+}
+
+fn execute_protected() -> Result<()> {
     let own = openat(
         AT_FDCWD,
         SELF,

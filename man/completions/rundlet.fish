@@ -101,6 +101,7 @@ complete -c rundlet -n "__fish_rundlet_using_subcommand ps" -s f -l format -d 't
 complete -c rundlet -n "__fish_rundlet_using_subcommand events" -l interval -d 'time between two lines of statistics, like 1m30s or 500ms' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand events" -l stats -d 'print the statistics once and exit'
 complete -c rundlet -n "__fish_rundlet_using_subcommand kill" -s a -l all -d 'obsolete: do not fail when the container is not running'
+complete -c rundlet -n "__fish_rundlet_using_subcommand delete" -l timeout -d 'longest that all its waits last together, like 500ms or 1m' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand delete" -s f -l force -d 'kill the container first if it runs (SIGKILL)'
 complete -c rundlet -n "__fish_rundlet_using_subcommand spec" -s b -l bundle -d 'directory of the bundle (default: the current directory)' -r -F
 complete -c rundlet -n "__fish_rundlet_using_subcommand spec" -l rootless -d 'for a container that needs no privileges on the host'

@@ -121,7 +121,11 @@ pub(super) fn details(name: &str) -> &'static str {
              output is filtered by process id and needs a PID column. With --format json only ids are printed."
         }
         "delete" => {
-            "With --force a running container is killed first, and one that does not exist is no error."
+            "With --force a running container is killed first, and one that does not exist is no error.\n\n\
+             It waits for another command that is changing the container (30s), for processes to die of SIGKILL (10s), and\n\
+             for the cgroup to become empty (2s); --timeout is one time for all of these. Then the error names the processes\n\
+             that do not go, their states and what they wait in, and the container's state is kept for another delete.\n\n\
+             \x20   # rundlet delete --force --timeout 1m web"
         }
         "events" => {
             "One JSON object a line: `stats` at every interval, `oom` as soon as the kernel has killed a process\n\

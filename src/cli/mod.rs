@@ -38,6 +38,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use nix::errno::Errno;
 
 use crate::container::options::Context;
+use crate::error::Report;
 use crate::{features as facts, log, sealed, timings};
 use globals::Globals;
 use grammar::Lexed;
@@ -262,7 +263,7 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
     match dispatch(args) {
         Ok(Ok(code)) => exit(code),
         Ok(Err(Failure { error, code })) => {
-            log::fatal(&crate::error::report(&error));
+            fatal(crate::error::report(&error));
             exit(code)
         }
         Err(misuse) => {
@@ -270,10 +271,21 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
             if let Usage::Of(verb) = misuse.usage {
                 drop(std::io::stderr().write_all(help::usage(verb).as_bytes()));
             }
-            log::fatal_text(&misuse.message);
+            fatal(Report {
+                message: misuse.message,
+                ..Report::default()
+            });
             1
         }
     }
+}
+
+/// What did not come from the container's process is the runtime's own: the step is what it was doing.
+fn fatal(mut report: Report) {
+    report
+        .step
+        .get_or_insert_with(|| timings::step().to_owned());
+    log::fatal(&report);
 }
 
 struct Failure {
@@ -317,7 +329,9 @@ fn dispatch(args: &[OsString]) -> Result<Result<i32, Failure>, Misuse> {
         if let Ok(Some((path, format))) = globals.timings() {
             drop(timings::start(&path, format));
         }
-        drop(sealed::ensure());
+        if sealed::ensure().is_err() {
+            timings::phase("command line");
+        }
     }
     let (lexed, command) = match verb_line(verb, inner, &mut globals) {
         Ok(parts) => parts,

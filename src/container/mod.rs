@@ -44,6 +44,7 @@ use self::status::Status;
 use self::store::{Slot, Store};
 use crate::cgroup::Cgroup;
 use crate::sys::pidfd;
+use crate::timings;
 
 /// A container that exists, as its record and the kernel describe it at the time of opening.
 pub(crate) struct Container {
@@ -67,6 +68,7 @@ pub(crate) struct Stopped(pub(crate) Container);
 
 impl Container {
     pub(crate) fn open(context: &Context, id: &str) -> Result<Container> {
+        timings::phase("state");
         Container::load(Store::new(context).slot(id)?)
     }
 

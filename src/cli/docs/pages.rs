@@ -48,7 +48,8 @@ foreground, the exit code of the container's process, or 128 plus the number of 
         "ERRORS",
         "An error is one line: what was done, with which field of config.json, the kernel's reason, and where it is known what to do. With
 --log it is appended to that file as well, as text or, with --log-format json, as an object with the keys level, msg and time, and
-of an error those of step, field (the JSON path into config.json), errno and hint that there are. A command that fails leaves nothing behind.",
+of an error step (what was being done, by the runtime or by the container's process, in the words of --timings) and those of field (the
+JSON path into config.json), errno and hint that there are. A command that fails leaves nothing behind.",
     ),
     (
         "FILES",
@@ -192,11 +193,19 @@ created; options change them, or a process.json replaces them. It runs in the co
     Page {
         verb: "delete",
         description: "A created container that was never started is killed. Poststop hooks run; the cgroup and the state are removed, the state last, so that
-a delete that failed can be repeated.",
+a delete that failed can be repeated.
+
+What systemd takes for a unit (30 s an answer) and poststop hooks, which have timeouts of their own, are not counted to --timeout. When it is
+over SIGKILL has been sent; of each process that is left the error has id, name, state (D: in the kernel, where no signal reaches it),
+what it waits in, and the cgroup.",
         exit_status: "",
         examples: &[
             ("rundlet delete web", "Remove a stopped container:"),
             ("rundlet delete --force web", "Kill it first, and say nothing if it does not exist:"),
+            (
+                "rundlet delete --force --timeout 1m web",
+                "Give processes that hang in a dead network file system a minute:",
+            ),
         ],
     },
     Page {
