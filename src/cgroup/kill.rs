@@ -65,7 +65,7 @@ impl Cgroup {
             // Freezing again what is already dying would only hold it up.
             if pids.iter().any(|pid| !signalled.contains(pid)) {
                 // One that cannot be frozen must not keep the signal from the others until the time is over.
-                self.signal_frozen(Signal::SIGKILL, until.left() / 4)?;
+                self.signal_frozen(Signal::SIGKILL, until.left().min(FREEZE_LIMIT) / 4)?;
                 // Only a thawed process can die on v1.
                 self.let_die()?;
                 if self.is_frozen()? {
