@@ -131,6 +131,14 @@ pub(super) fn details(name: &str) -> &'static str {
             "One JSON object a line: `stats` at every interval, `oom` as soon as the kernel has killed a process\n\
              for want of memory. It ends when the container has no process left."
         }
+        "top" => {
+            "On a terminal the table is drawn in place, with the keys c m p i s n to sort by CPU, memory, processes, I/O,\n\
+             pressure or id, and q to end. Elsewhere, and with --count or --once, the tables come one below the other, with\n\
+             --format json an object a line for each container. CPU % is of one CPU. MEMORY is without file pages that were\n\
+             not used lately; MEM % is of the limit, or of the host's memory. READ and WRITE are bytes of block devices.\n\
+             PRESSURE is the part of the last ten seconds, in %, in which a process waited for CPU/memory/I/O (cgroup v2).\n\n\
+             \x20   # rundlet top --once --sort memory"
+        }
         "list" => "The state root is chosen by the global option --root.",
         "spec" => {
             "The file is a start: it runs `sh` from the directory `rootfs`, with few rights and no network.\n\

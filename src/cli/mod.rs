@@ -27,6 +27,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod top;
 pub(crate) mod update;
 
 use std::ffi::OsString;
@@ -50,6 +51,8 @@ enum Words {
     Exactly(usize),
     /// From and to; flags end after the first word.
     IdThen(usize, usize),
+    /// As many as there are; flags may stand anywhere.
+    Many,
     /// Anything: the verb reads none of it as a flag.
     Any,
 }
@@ -81,7 +84,7 @@ macro_rules! verb {
 const ANY: usize = usize::MAX;
 
 /// In the order of the help text.
-static VERBS: [Verb; 20] = [
+static VERBS: [Verb; 21] = [
     verb!(
         "create",
         create::run(OnlyCreateArgs),
@@ -137,6 +140,13 @@ static VERBS: [Verb; 20] = [
         Words::Exactly(1),
         "<container-id>",
         "print statistics and OOM kills of a container"
+    ),
+    verb!(
+        "top",
+        top::run(TopArgs),
+        Words::Many,
+        "[container-id...]",
+        "watch what containers use: CPU, memory, processes, I/O, pressure"
     ),
     verb!(
         "kill",

@@ -31,6 +31,7 @@ pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod update;
+pub(crate) mod usage;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

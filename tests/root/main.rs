@@ -101,6 +101,7 @@ mod systemd_units;
 mod systemd_users;
 mod time_namespace;
 mod timings;
+mod top;
 mod tty;
 mod update;
 mod update_devices;
@@ -133,6 +134,7 @@ fn main() -> ExitCode {
         chaos::TESTS,
         output::TESTS,
         events::TESTS,
+        top::TESTS,
         against_runc::TESTS,
         chrooted::TESTS,
         check::TESTS,

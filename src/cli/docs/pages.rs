@@ -170,6 +170,34 @@ created; options change them, or a process.json replaces them. It runs in the co
         ],
     },
     Page {
+        verb: "top",
+        description: "Without an id all containers of the state root are shown that are created, running or paused, with --all those that are stopped, too;
+they may come and go. With ids these alone, which must be there at the beginning; it ends when the last of them is deleted. A rate needs two
+samples: the first plain table comes after one interval, and a container that is new has - for a rate, as has everything that the host does
+not count (pressure is counted by cgroup v2 alone).
+
+An object of --format json has time (RFC 3339), id, status, pid, cpu_percent (100 is one CPU), cpu_ns (since the container was made), memory
+(usage, working_set and limit in bytes), pids (current, limit), io (read and written, in bytes since then, and read_per_second and
+written_per_second) and pressure (cpu, memory and io, each with some and full: avg10, avg60 and avg300 in percent, total in microseconds).
+What is unknown or without a limit is null.",
+        exit_status: "0; 128 plus the number of the signal that ended it on a terminal; 1 after an error, which is printed on standard error in one line.",
+        examples: &[
+            ("rundlet top", "Watch all containers:"),
+            (
+                "rundlet top --once --sort memory",
+                "Which of them has most memory:",
+            ),
+            (
+                "rundlet --root /run/docker/runtime-runc/moby top --interval 5s",
+                "Those of Docker:",
+            ),
+            (
+                "rundlet top --format json web | jq -r 'select(.cpu_percent > 90) | .time'",
+                "When a container was busy:",
+            ),
+        ],
+    },
+    Page {
         verb: "kill",
         description: "A container without a pid namespace of its own has no init whose end would end the others: SIGKILL goes to all of its processes.",
         exit_status: "",
