@@ -39,6 +39,7 @@ use crate::plan::delegation::{Delegation, Payload};
 use crate::plan::mounts::CgroupMounts;
 use crate::plan::resources::Resources;
 use detect::Layout;
+pub(crate) use kill::LIMIT as KILL_LIMIT;
 use path::{SubPaths, Wanted};
 pub(crate) use place::Place;
 use procs::Deadline;
@@ -322,10 +323,14 @@ impl Cgroup {
 
     /// Stops all processes; waits at most 10 s and thaws again when that is not enough.
     pub(crate) fn freeze(&self) -> Result<()> {
+        self.freeze_within(procs::FREEZE_LIMIT)
+    }
+
+    fn freeze_within(&self, limit: Duration) -> Result<()> {
         match &self.kind {
             Kind::None => bail!(NO_FREEZER),
-            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.freeze(),
-            Kind::V1(c) => c.freeze(),
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.freeze(limit),
+            Kind::V1(c) => c.freeze(limit),
         }
     }
 
@@ -366,16 +371,6 @@ impl Cgroup {
         }
     }
 
-    /// All processes, sub-cgroups included, in ascending order; none when the cgroup is gone.
-    pub(crate) fn pids(&self) -> Result<Vec<i32>> {
-        let dir = match &self.kind {
-            Kind::None => None,
-            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.dir(),
-            Kind::V1(c) => c.dir(),
-        };
-        dir.map_or_else(|| Ok(Vec::new()), procs::pids)
-    }
-
     /// Removes the container's cgroup and all below it, not what lies above, even if it was made for it: others may be using that
     /// by now. Processes still inside are killed, unless it was only planned. What is left after `time` is an error that names
     /// it.
@@ -384,7 +379,7 @@ impl Cgroup {
         match &self.kind {
             Kind::None => Ok(()),
             Kind::V2(c) => c.remove(left, Deadline::after(time)),
-            Kind::V1(c) => c.remove(left, Deadline::after(time)),
+            Kind::V1(c) => c.remove(left, time),
             Kind::Systemd(c) => c.remove(left, time),
         }
     }

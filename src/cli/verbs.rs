@@ -10,7 +10,7 @@ use super::globals::{self, Globals};
 use super::grammar::{self, Lexed};
 use super::{
     check, checkpoint, create, delete, doctor, events, exec, features, help, kill, list, pause, ps,
-    restore, run, spec, start, state, update,
+    restore, run, spec, start, state, top, update,
 };
 use crate::container::options::Context;
 
@@ -21,6 +21,8 @@ pub(super) enum Words {
     Exactly(usize),
     /// From and to; flags end after the first word.
     IdThen(usize, usize),
+    /// As many as there are; flags may stand anywhere.
+    Many,
     /// Anything: the verb reads none of it as a flag.
     Any,
 }
@@ -52,7 +54,7 @@ macro_rules! verb {
 const ANY: usize = usize::MAX;
 
 /// In the order of the help text.
-pub(super) static VERBS: [Verb; 20] = [
+pub(super) static VERBS: [Verb; 21] = [
     verb!(
         "create",
         create::run(OnlyCreateArgs),
@@ -108,6 +110,13 @@ pub(super) static VERBS: [Verb; 20] = [
         Words::Exactly(1),
         "<container-id>",
         "print statistics and OOM kills of a container"
+    ),
+    verb!(
+        "top",
+        top::run(TopArgs),
+        Words::Many,
+        "[container-id...]",
+        "watch what containers use: CPU, memory, processes, I/O, pressure"
     ),
     verb!(
         "kill",

@@ -35,7 +35,6 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
     let id = options.id.as_str();
     sealed::ensure()?;
     let preserved = placement::preserve_descriptors(options.preserve_fds)?;
-    timings::phase("state");
     let container = Container::open(context, id)?;
     match container.status {
         Status::Stopped => {

@@ -21,7 +21,8 @@ const HEAD: &str = "\
 # What rundlet says
 
 One line for each mistake, as it stands on stderr and in the `msg` of the log, with the other keys of a JSON log (`step`, `field`,
-`errno`) beside it; `hint` is what stands in the message behind that word. Written by a test
+`errno`) beside it; `hint` is what stands in the message behind that word. The step is that of the container's process, or the
+phase of the runtime, as `--timings` names them. Written by a test
 (`RUNDLET_WRITE_ERRORS=$PWD/conformance/errors.md cargo test --test root -- catalogue`), which `make test` compares. DIR is the
 test's directory, ID the container.
 
@@ -74,6 +75,7 @@ impl Catalogue<'_> {
         let last = output.stderr.lines().last().unwrap_or_default();
         assert_eq!(last, message, "{name}: stderr and log say the same");
         assert!(!message.contains('\n'), "{name}");
+        assert_ne!(part("step"), "", "{name}: no step");
         let hint = part("hint");
         assert!(
             message.contains(&format!("(hint: {hint}")) || hint.is_empty(),
