@@ -103,7 +103,10 @@ pub(super) fn details(name: &str) -> &'static str {
     match name {
         "create" => {
             "The bundle's config.json says what the container is. Its process is set up and then waits\n\
-             for `rundlet start`. The id is made of letters, digits and `_+-.`."
+             for `rundlet start`. The id is made of letters, digits and `_+-.`.\n\n\
+             Annotations of config.json confine the process further by Landlock (rundlet(8) has more):\n\n    \
+             \"org.rundlet.landlock.fs.ro\": \"/usr:/etc\", \"org.rundlet.landlock.fs.rw\": \"/tmp:/dev\",\n    \
+             \"org.rundlet.landlock.net.bind\": \"8080\", \"org.rundlet.landlock.net.connect\": \"\""
         }
         "run" => {
             "The exit code is that of the container's process, or 128 plus the number of the signal that\n\

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup;
 use crate::fs::{atomic, small};
 use crate::plan::hooks::Hooks;
+use crate::plan::landlock::Landlock;
 use crate::plan::memory_policy::MemoryPolicy;
 use crate::plan::namespaces::Kind;
 use crate::plan::outside::Outside;
@@ -59,6 +60,9 @@ pub(crate) struct Record {
     /// Where the notify descriptors of exec's processes go.
     #[serde(default)]
     pub(crate) listener: Option<Listener>,
+    /// For exec, as it fits this kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) landlock: Option<Landlock>,
     pub(crate) hooks: Hooks,
     pub(crate) resources: Resources,
     /// exec joins the container's session keyring.

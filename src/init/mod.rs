@@ -10,6 +10,7 @@ mod child;
 mod handoff;
 mod identity;
 mod labels;
+mod landlock;
 mod namespaces;
 mod stage;
 mod tenant;
@@ -77,6 +78,9 @@ pub(crate) const STEPS: &[Step] = &[
     step("stdio", identity::reopen_null),
     step("working directory", identity::enter_cwd),
     step("resource limits", attributes::resource_limits),
+    // With all rights, for it needs CAP_SYS_ADMIN where no_new_privs is not asked for, and before a filter may refuse it (N2).
+    // What is opened from here on is held to the rules.
+    step("Landlock", landlock::confine),
     // Without no_new_privs loading a filter needs CAP_SYS_ADMIN, so before capabilities are dropped (N2).
     step("seccomp", handoff::seccomp_with_privileges),
     step("user and capabilities", identity::take_identity),
@@ -161,6 +165,9 @@ mod tests {
             ("scheduler", "seccomp"),
             ("memory policy", "seccomp"),
             ("personality", "seccomp"),
+            ("birth", "Landlock"),
+            ("working directory", "Landlock"),
+            ("Landlock", "seccomp"),
             ("seccomp", "user and capabilities"),
             ("user and capabilities", "no_new_privs"),
             ("no_new_privs", "start"),

@@ -66,6 +66,7 @@ mod inherited_mounts;
 mod joined_pid;
 mod killed;
 mod labels;
+mod landlock;
 mod lifecycle;
 mod limits;
 mod logs;
@@ -151,6 +152,7 @@ fn main() -> ExitCode {
         scheduler::TESTS,
         memory_policy::TESTS,
         labels::TESTS,
+        landlock::TESTS,
         netdev::TESTS,
         mounts::TESTS,
         mount_points::TESTS,

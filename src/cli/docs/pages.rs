@@ -51,6 +51,35 @@ foreground, the exit code of the container's process, or 128 plus the number of 
 of an error those of step, field (the JSON path into config.json), errno and hint that there are. A command that fails leaves nothing behind.",
     ),
     (
+        "LANDLOCK",
+        "Annotations of config.json hold the container's process, and what exec starts, to Landlock rules of the kernel, beside all that
+confines it anyway. An engine need not know them: podman run --annotation and, from version 24 on, docker run --annotation pass them on.
+
+org.rundlet.landlock.fs.ro and .fs.rw: absolute paths in the container, parted by colons. What is below those of fs.ro may be read and
+executed, below those of fs.rw everything may be done; no other file can be opened. (The kernel does not hold chdir, stat, chmod and the like to
+it.) A path that is missing or leads through a symbolic link is an error, so that an image cannot widen the rules; written -PATH it is left
+out. The program, its loader and libraries must be among them, and /dev for what a shell sends to /dev/null.
+
+org.rundlet.landlock.net.bind and .net.connect: TCP ports and ranges of them, parted by commas, that may be bound and connected to;
+with an empty string none may. UDP and other protocols are not restricted.
+
+org.rundlet.landlock.scope: abstract-unix-socket, signal, or both: such sockets of, and signals to, processes that are not under the
+container's rules are refused. A process of exec has rules of its own, so it cannot signal or trace those of the container's init.
+
+org.rundlet.landlock.compat: with strict, the default, it is an error if the kernel cannot restrict what is asked for: files need Linux 6.10, ports
+6.7, scope 6.12. With best-effort what the kernel lacks is left out, with a warning.
+
+    \"annotations\": {
+    \"org.rundlet.landlock.fs.ro\": \"/usr:-/bin:-/lib:-/lib64:/etc\",
+    \"org.rundlet.landlock.fs.rw\": \"/tmp:/dev:/proc\",
+    \"org.rundlet.landlock.net.bind\": \"8080,9000-9010\",
+    \"org.rundlet.landlock.net.connect\": \"443\"
+    }
+
+Any other annotation of that prefix is an error. StartContainer hooks run under the rules, other hooks do not. Such a container cannot be saved by
+checkpoint, for CRIU does not save the rules.",
+    ),
+    (
         "FILES",
         "/run/rundlet/ID/: the state of container ID below the state root (--root). A user who is not root has
 $XDG_RUNTIME_DIR/rundlet instead.",
