@@ -20,6 +20,7 @@ pub(crate) mod grammar;
 mod help;
 pub(crate) mod kill;
 mod list;
+mod mounts;
 mod pause;
 mod ps;
 mod restore;
@@ -47,7 +48,9 @@ use grammar::Lexed;
 enum Words {
     /// Exactly so many; flags may stand anywhere.
     Exactly(usize),
-    /// From and to; flags end after the first word.
+    /// From and to; flags may stand anywhere.
+    Between(usize, usize),
+    /// The same; flags end after the first word.
     IdThen(usize, usize),
     /// Anything: the verb reads none of it as a flag.
     Any,
@@ -80,7 +83,7 @@ macro_rules! verb {
 const ANY: usize = usize::MAX;
 
 /// In the order of the help text.
-static VERBS: [Verb; 20] = [
+static VERBS: [Verb; 21] = [
     verb!(
         "create",
         create::run(OnlyCreateArgs),
@@ -201,6 +204,13 @@ static VERBS: [Verb; 20] = [
         "change the resource limits of a container"
     ),
     verb!(
+        "mounts",
+        mounts::run(MountsArgs),
+        Words::Between(2, 3),
+        "add|remove <container-id> <file>|-  |  list <container-id>",
+        "give mounts to a running container, or take them away again"
+    ),
+    verb!(
         "checkpoint",
         checkpoint::run(CheckpointArgs),
         Words::Exactly(1),
@@ -241,7 +251,7 @@ pub(crate) fn definitions() -> Vec<Definition> {
 }
 
 /// Verbs that enter a container (E1).
-const ENTERING: [&str; 4] = ["create", "run", "exec", "restore"];
+const ENTERING: [&str; 5] = ["create", "run", "exec", "restore", "mounts"];
 
 /// Why nothing was done, and what to print with it.
 struct Misuse {
@@ -419,10 +429,10 @@ fn count_words(verb: &Verb, lexed: &Lexed) -> Result<(), String> {
         Words::Exactly(wanted) if count != wanted => Err(format!(
             "rundlet: \"{name}\" requires exactly {wanted} argument(s)"
         )),
-        Words::IdThen(least, _) if count < least => Err(format!(
+        Words::IdThen(least, _) | Words::Between(least, _) if count < least => Err(format!(
             "rundlet: \"{name}\" requires a minimum of {least} argument(s)"
         )),
-        Words::IdThen(_, most) if count > most => Err(format!(
+        Words::IdThen(_, most) | Words::Between(_, most) if count > most => Err(format!(
             "rundlet: \"{name}\" requires a maximum of {most} argument(s)"
         )),
         _ => Ok(()),

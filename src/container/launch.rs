@@ -270,6 +270,8 @@ impl<'a> Launch<'a> {
             memory_policy: plan.memory_policy.clone(),
             personality: plan.personality,
             rdt: None,
+            added: Vec::new(),
+            mount_label: plan.rootfs.mount_label.clone(),
             outside: Some(Outside {
                 stdio: placement::standard_streams(&plan.process),
                 ..Outside::of(plan, &cgroup.mount_info())

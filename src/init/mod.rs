@@ -11,6 +11,7 @@ mod handoff;
 mod identity;
 mod labels;
 mod landlock;
+mod live;
 mod namespaces;
 mod stage;
 mod tenant;
@@ -18,6 +19,7 @@ mod tenant;
 use anyhow::Result;
 
 pub(crate) use child::{Child, ContainerPart, Groups, PidNamespace};
+pub(crate) use live::{Joined, MountChange, change_mounts};
 pub(crate) use stage::{enter_container, enter_running, enter_staged};
 
 use crate::error::StepFailed;
@@ -108,21 +110,21 @@ pub(crate) fn run_steps(steps: &[Step], child: &mut Child<'_>) -> ! {
     exit_now(1)
 }
 
+fn failure(step: &str, error: &anyhow::Error) -> StepFailed {
+    let errno = error.chain().find_map(error::errno_of);
+    StepFailed {
+        step: step.to_owned(),
+        errno: errno.map_or(0, |errno| errno as i32),
+        chain: error::chain(error),
+    }
+}
+
 fn report(step: &str, error: &anyhow::Error, child: &Child<'_>) {
     if error.is::<RuntimeGone>() {
         return;
     }
-    let errno = error
-        .chain()
-        .find_map(error::errno_of)
-        .map_or(0, |errno| errno as i32);
-    let chain = error::chain(error);
-    let text = format!("rundlet: {step}: {chain}\n");
-    let failure = StepFailed {
-        step: step.to_owned(),
-        errno,
-        chain,
-    };
+    let failure = failure(step, error);
+    let text = format!("rundlet: {step}: {}\n", failure.chain);
     let sent = child
         .end
         .as_ref()

@@ -9,6 +9,7 @@ pub(crate) mod host;
 pub(crate) mod id_list;
 pub(crate) mod id_mounts;
 pub(crate) mod landlock;
+pub(crate) mod live_mounts;
 pub(crate) mod memory_policy;
 pub(crate) mod mount_options;
 pub(crate) mod mounts;

@@ -96,7 +96,7 @@ fn source_error(errno: Errno, depth: Depth) -> Error {
     Error::new(errno).context(text)
 }
 
-fn bind(op: &MountOp, root: BorrowedFd<'_>, tree: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn bind(op: &MountOp, root: BorrowedFd<'_>, tree: BorrowedFd<'_>) -> Result<()> {
     let kind = inroot::file_type(tree).context("look at the source")?;
     if op.links.source == SourceLink::Copy && kind == SFlag::S_IFLNK {
         return copy_link(op, root, tree);
@@ -194,7 +194,7 @@ fn attr_error(errno: Errno, attr: Attr) -> Error {
 
 /// /proc and /sys, what is below /proc, and every proc and sysfs must not be reached through a link (P5). Nor may a
 /// link of the image choose the mount that a remount takes an attribute from.
-fn links(op: &MountOp) -> Links {
+pub(super) fn links(op: &MountOp) -> Links {
     let strict = match &op.kind {
         MountKind::Fs(fs) => matches!(fs.special, Special::Proc | Special::Sysfs),
         MountKind::Remount => true,
@@ -258,7 +258,12 @@ fn file_system(
     pid_namespace: Option<BorrowedFd<'_>>,
 ) -> Result<Option<OwnedFd>> {
     if let Special::Tmpfs { copy_up } = fs.special {
-        return tmpfs(op, fs, copy_up, root);
+        let tree = tmpfs(op, fs, copy_up, root)?;
+        if op.top.set & libc::MOUNT_ATTR_RDONLY != 0 {
+            return Ok(Some(tree));
+        }
+        done(tree);
+        return Ok(None);
     }
     let made = match pid_namespace.filter(|_| fs.special == Special::Proc) {
         Some(namespace) => joined_proc::make(fs, op.top.set, namespace),
@@ -303,12 +308,12 @@ fn instead(op: &MountOp, fs: &FsMount, own: Namespaces, error: Error) -> Result<
 }
 
 /// A tmpfs takes the mode of the directory that it covers. It stays writable until the end, for what is mounted in it.
-fn tmpfs(
+pub(super) fn tmpfs(
     op: &MountOp,
     fs: &FsMount,
     copy_up: bool,
     root: BorrowedFd<'_>,
-) -> Result<Option<OwnedFd>> {
+) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     let existing = match inroot::open(root, &op.destination, flags, links(op)) {
         Ok(fd) => Some(fd),
@@ -338,11 +343,7 @@ fn tmpfs(
     apply(tree.as_fd(), op, Change::default())?;
     attach(tree.as_fd(), target.as_fd()).context("attach")?;
     done(target);
-    if op.top.set & libc::MOUNT_ATTR_RDONLY != 0 {
-        return Ok(Some(tree));
-    }
-    done(tree);
-    Ok(None)
+    Ok(tree)
 }
 
 /// A new file system as a detached mount with these attributes.

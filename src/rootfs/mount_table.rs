@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
@@ -91,6 +92,13 @@ impl Table {
         Ok(Table::parse(&std::fs::read(format!(
             "/proc/{pid}/mountinfo"
         ))?))
+    }
+
+    /// Of an open mountinfo.
+    pub(super) fn read(file: OwnedFd) -> Result<Table> {
+        let mut text = Vec::new();
+        std::fs::File::from(file).read_to_end(&mut text)?;
+        Ok(Table::parse(&text))
     }
 
     /// proc_pid_mountinfo(5): number, parent, device, root, mount point, options, any number of tags, `-`, type ...

@@ -69,6 +69,8 @@ mod labels;
 mod landlock;
 mod lifecycle;
 mod limits;
+mod live_mounts;
+mod live_mounts_hostile;
 mod logs;
 mod masks;
 mod memory_policy;
@@ -171,6 +173,8 @@ fn main() -> ExitCode {
         cgroups::TESTS,
         cgroup_edges::TESTS,
         limits::TESTS,
+        live_mounts::TESTS,
+        live_mounts_hostile::TESTS,
         rlimits::TESTS,
         fields::TESTS,
         field_process::TESTS,

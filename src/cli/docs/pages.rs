@@ -301,13 +301,45 @@ The new limits hold for what runs, for what exec starts later, and for a contain
         ],
     },
     Page {
+        verb: "mounts",
+        description: "\
+The file has what mounts of config.json has, and the rules for that hold: a relative source is one of the bundle, a read-only bind mount
+is never writable for a moment, a missing place to mount on is made (and stays), and no symbolic link of the container leads out of its
+root. Options for id mappings are those of config.json, too. Of the file for remove only the destinations count, and only what add has made can
+be removed; a mount that the container has unmounted itself is removed without a word.
+
+Only bind mounts and tmpfs can be added; no other file system, no remount. Nothing can be mounted on /, /proc, /sys and /dev, over a
+masked path, below /proc but on the files that lxcfs makes, or twice at one place. If one mount of the file fails, those before it are taken
+away again; so they are if the command is killed before it has written down what it made. A container without a mount namespace of its
+own, or of a caller who is not root, is refused.
+
+In a container with a user namespace the place is made by its root, and a tmpfs belongs to it. What was added goes with the container;
+update, pause, exec and the like do not change it. It has to be removed before a checkpoint, for the config.json of a
+restore does not have it.",
+        exit_status: "",
+        examples: &[
+            (
+                "rundlet mounts add web mounts.json",
+                "Add the mounts of a file, such as [{\"destination\": \"/data\", \"source\": \"/srv/data\", \"options\": [\"rbind\", \"ro\"]}]:",
+            ),
+            (
+                "rundlet mounts add web - <scratch.json",
+                "Add a tmpfs, with [{\"destination\": \"/scratch\", \"type\": \"tmpfs\", \"options\": [\"size=64m\"]}] on standard input:",
+            ),
+            (
+                "rundlet mounts list web | rundlet mounts remove web -",
+                "Remove all that was added:",
+            ),
+        ],
+    },
+    Page {
         verb: "checkpoint",
         description: "CRIU stops the processes of the container and writes them to the image directory, with their memory, open files and
 sockets; with them go descriptors.json and CRIU's log dump.log, whose last errors are part of the error message. Not in the images: the
 root file system, bind mounts, and network interfaces, which are there again or made by hooks when the container is restored. CRIU reads
 the configuration file that the annotation org.criu.config names, else /etc/criu/runc.conf.
 
-A container that joined the host's mounts, that has an id-mapped mount, or whose root is an overlay made by --overlay cannot be saved;
+A container that joined the host's mounts, that has an id-mapped mount, Landlock rules or a mount of rundlet mounts, or whose root is an overlay made by --overlay cannot be saved;
 nor can one with a mount whose destination has a bracket or a colon.",
         exit_status: "",
         examples: &[
