@@ -86,7 +86,7 @@ const TRAPS: &[Trap] = &[
     trap(
         Errno::ENOENT,
         &["mounts[", "source"],
-        "the source of a bind mount must be there on the host before the container is made",
+        "the source of a bind mount must be there on the host",
     ),
     trap(
         Errno::ENOTDIR,

@@ -189,6 +189,7 @@ impl Landlock {
         if self.fs == 0 {
             self.paths.clear();
         }
+        self.best_effort = false;
         let left = self.fs | self.net | self.scope != 0;
         Ok((left.then_some(self), told))
     }

@@ -15,6 +15,7 @@ tests! {
     host signals_stay_inside = "runc has no Landlock";
     host any_user_and_filter = "runc has no Landlock";
     host in_a_user_namespace = "runc has no Landlock";
+    host of_a_user_without_rights = "runc has no Landlock";
     host a_kernel_that_lacks_it = "runc has no Landlock";
     host mistakes_are_refused = "runc has no Landlock";
     host links_and_missing_files = "runc has no Landlock";
@@ -201,6 +202,23 @@ fn in_a_user_namespace(cx: &Cx) {
     rules(&mut bundle, &USUAL);
     let output = cx.run(&bundle).ok();
     assert_eq!(words(&output.stdout), "open closed", "{output}");
+}
+
+fn of_a_user_without_rights(cx: &Cx) {
+    needs_landlock(cx);
+    let user = cx.user();
+    let mut bundle = cx.bundle();
+    bundle.rootless();
+    std::fs::write(bundle.rootfs().join("root/f"), "open\n").unwrap();
+    rules(&mut bundle, &USUAL);
+    let id = bundle.id.clone();
+    user.create(&bundle).ok();
+    user.call(&["start", &id]).ok();
+    user.exec_sh(&id, "echo x >/tmp/f && cat /root/f || echo closed")
+        .ok()
+        .prints("closed");
+    user.call(&["delete", "--force", &id]).ok();
+    user.left_nothing();
 }
 
 /// An error, and with `best-effort` a warning.

@@ -15,6 +15,7 @@ tests! {
     host in_a_user_namespace = "runc has no such verb";
     host all_or_nothing = "runc has no such verb";
     host two_at_once = "runc has no such verb";
+    host a_user_without_rights_has_none_to_give = "runc has no such verb";
     host what_is_refused = "runc has no such verb";
 }
 
@@ -280,6 +281,23 @@ fn two_at_once(cx: &Cx) {
     mounts(&container, "remove", &listed(&container)).ok();
     assert_eq!(table(&container).len(), before);
     container.end();
+}
+
+fn a_user_without_rights_has_none_to_give(cx: &Cx) {
+    let user = cx.user();
+    let mut bundle = cx.bundle();
+    bundle.rootless();
+    let id = bundle.id.clone();
+    user.create(&bundle).ok();
+    user.call(&["start", &id]).ok();
+    let list = cx.file("list.json", r#"[{"destination": "/t", "type": "tmpfs"}]"#);
+    let list = list.to_str().unwrap();
+    user.call(&["mounts", "add", &id, list])
+        .is(1)
+        .says("mounts: only root can give mounts of the host to a running container");
+    user.call(&["mounts", "list", &id]).ok().prints("[]");
+    user.call(&["delete", "--force", &id]).ok();
+    user.left_nothing();
 }
 
 fn what_is_refused(cx: &Cx) {
