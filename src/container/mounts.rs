@@ -2,6 +2,7 @@
 //! joins the container's mount namespace (`init/live.rs`); what it has made is written down before it is told that it may stay.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sched::CloneFlags;
@@ -15,11 +16,15 @@ use crate::plan::host::Host;
 use crate::plan::live_mounts;
 use crate::plan::namespaces::Kind;
 use crate::plan::rootfs::RootfsPlan;
-use crate::proto::{self, ANSWER_LIMIT, FromInit, RuntimeEnd, ToInit};
+use crate::proto::{self, FromInit, RuntimeEnd, ToInit};
 use crate::rootfs::live;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::pidfd;
 use crate::{sealed, spec};
+
+/// A file system of the container's, which has the places to mount on, may not answer. With the time for the end of the process it is
+/// less than others wait for the lock.
+const LIMIT: Duration = Duration::from_secs(15);
 
 pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
     sealed::ensure()?;
@@ -168,7 +173,7 @@ impl Helper {
     /// Its one message; what went wrong there is the error.
     fn hear(&self) -> Result<FromInit> {
         let end = self.end.as_ref().context("nobody is left to answer")?;
-        let heard = end.receive(Some(self.pidfd.as_fd()), Some(ANSWER_LIMIT));
+        let heard = end.receive(Some(self.pidfd.as_fd()), Some(LIMIT));
         match heard.context("the process that changes mounts")? {
             Some(FromInit::Failed(failure)) => Err(failure.into()),
             Some(message) => Ok(message),

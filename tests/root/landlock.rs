@@ -15,6 +15,7 @@ tests! {
     host signals_stay_inside = "runc has no Landlock";
     host any_user_and_filter = "runc has no Landlock";
     host in_a_user_namespace = "runc has no Landlock";
+    host a_mount_has_the_rules_of_its_place = "runc has no Landlock";
     host of_a_user_without_rights = "runc has no Landlock";
     host a_kernel_that_lacks_it = "runc has no Landlock";
     host mistakes_are_refused = "runc has no Landlock";
@@ -202,6 +203,26 @@ fn in_a_user_namespace(cx: &Cx) {
     rules(&mut bundle, &USUAL);
     let output = cx.run(&bundle).ok();
     assert_eq!(words(&output.stdout), "open closed", "{output}");
+}
+
+/// What a running container is given as well.
+fn a_mount_has_the_rules_of_its_place(cx: &Cx) {
+    needs_landlock(cx);
+    let mut bundle = cx.bundle();
+    rules(&mut bundle, &USUAL);
+    let container = cx.start(&bundle);
+    let volume = cx.dir.join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    std::fs::write(volume.join("f"), "seen\n").unwrap();
+    let bind = |place: &str| json!({"destination": place, "source": volume, "options": ["bind"]});
+    let list = json!([bind("/tmp/in"), bind("/etc/in"), bind("/mnt/in")]);
+    let list = cx.file("list.json", &list.to_string());
+    cx.call(&["mounts", "add", &container.id, list.to_str().unwrap()])
+        .ok();
+    let script = "cat /tmp/in/f /etc/in/f; echo x >/tmp/in/g && echo w; echo x >/etc/in/g || echo ro; cat /mnt/in/f || echo no";
+    let output = container.exec_sh(script).ok();
+    assert_eq!(words(&output.stdout), "seen seen w ro no", "{output}");
+    container.end();
 }
 
 fn of_a_user_without_rights(cx: &Cx) {

@@ -57,7 +57,7 @@ confines it anyway. An engine need not know them: podman run --annotation and, f
 
 org.rundlet.landlock.fs.ro and .fs.rw: absolute paths in the container, parted by colons. What is below those of fs.ro may be read and
 executed, below those of fs.rw everything may be done; no other file can be opened. (The kernel does not hold chdir, stat, chmod and the like to
-it.) A path that is missing or leads through a symbolic link is an error, so that an image cannot widen the rules; written -PATH it is left
+it, and lets such a process mount nothing.) A path that is missing or leads through a symbolic link is an error, so that an image cannot widen the rules; written -PATH it is left
 out. The program, its loader and libraries must be among them, and /dev for what a shell sends to /dev/null.
 
 org.rundlet.landlock.net.bind and .net.connect: TCP ports and ranges of them, parted by commas, that may be bound and connected to;
@@ -314,7 +314,7 @@ away again; so they are if the command is killed before it has written down what
 own, or of a caller who is not root, is refused.
 
 In a container with a user namespace the place is made by its root, and a tmpfs belongs to it. What was added goes with the container;
-update, pause, exec and the like do not change it. It has to be removed before a checkpoint, for the config.json of a
+update, pause, exec and the like do not change it. Landlock rules hold in it as they do for the place where it is. It has to be removed before a checkpoint, for the config.json of a
 restore does not have it.",
         exit_status: "",
         examples: &[
