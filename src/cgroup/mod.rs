@@ -192,6 +192,14 @@ impl Cgroup {
         }
     }
 
+    /// Removes the cgroup of a record, as [`Cgroup::remove`] does it with an open one.
+    pub(crate) fn remove_by_record(record: &Record, time: Duration) -> Result<()> {
+        match &record.places {
+            Places::V2(group) => v2::remove_at(group, left(record.made), Deadline::after(time)),
+            _ => Self::open(record)?.remove(time),
+        }
+    }
+
     /// False where the container goes without one (`Denied::GoWithout`).
     pub(crate) fn exists(&self) -> bool {
         !matches!(self.kind, Kind::None)
@@ -388,7 +396,7 @@ impl Cgroup {
     /// by now. Processes still inside are killed, unless it was only planned. What is left after `time` is an error that names
     /// it.
     pub(crate) fn remove(&self, time: Duration) -> Result<()> {
-        let left = if self.made { Left::Kill } else { Left::Keep };
+        let left = left(self.made);
         match &self.kind {
             Kind::None => Ok(()),
             Kind::V2(c) => c.remove(left, Deadline::after(time)),
@@ -427,6 +435,11 @@ impl Cgroup {
             },
         }
     }
+}
+
+/// What was only planned may be another container's.
+fn left(made: bool) -> Left {
+    if made { Left::Kill } else { Left::Keep }
 }
 
 /// Device rules are no limit here: without a cgroup a container has no more rights on devices than its runtime.

@@ -141,14 +141,12 @@ impl Stopped {
             return Ok(());
         }
         // Whoever is left is killed: without a pid namespace of its own the init's death ends nobody else.
-        Cgroup::open(&record.cgroup)?
-            .remove(REMOVE_DEADLINE)
-            .with_context(|| {
-                format!(
-                    "delete container `{}` (its state is kept: delete can be repeated)",
-                    slot.id
-                )
-            })?;
+        Cgroup::remove_by_record(&record.cgroup, REMOVE_DEADLINE).with_context(|| {
+            format!(
+                "delete container `{}` (its state is kept: delete can be repeated)",
+                slot.id
+            )
+        })?;
         if let Some(group) = &record.rdt {
             rdt::Group::open(group).remove()?;
         }

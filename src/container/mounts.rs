@@ -144,7 +144,7 @@ impl Drop for Helper {
 
 impl Helper {
     fn start(host: &Host, live: &Live, change: MountChange<'_>) -> Result<Helper> {
-        placement::keep_children_for_wait()?;
+        placement::keep_children_for_wait(host)?;
         let (end, helper_end) = proto::pair()?;
         placement::hide_from_container(host)?;
         let request = CloneRequest {

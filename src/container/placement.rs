@@ -76,7 +76,10 @@ pub(super) fn fit_landlock(rules: Option<Landlock>) -> Result<Option<Landlock>> 
 }
 
 /// Before the first clone. Inherited as ignored, SIGCHLD would make the kernel reap children before they are waited for.
-pub(super) fn keep_children_for_wait() -> Result<()> {
+pub(super) fn keep_children_for_wait(host: &Host) -> Result<()> {
+    if !host.ignores(libc::SIGCHLD) {
+        return Ok(());
+    }
     sys::process::default_signal(libc::SIGCHLD).context("reset SIGCHLD")
 }
 

@@ -78,7 +78,7 @@ impl<'a> Restoring<'a> {
         options: &'a RestoreOptions,
         console: Option<OwnedFd>,
     ) -> Result<Self> {
-        placement::keep_children_for_wait()?;
+        placement::keep_children_for_wait(&launch.host)?;
         if options.run.create.no_pivot {
             log::warn(format_args!(
                 "--no-pivot: has no effect on restore: CRIU changes the root in its own way"

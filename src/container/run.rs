@@ -26,14 +26,13 @@ pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
         foreground.attach()?;
     }
     // The service manager is to watch the process that stays: this one, unless detached.
-    let relay = start::relay(
-        ready.state_dir(),
+    let relay = start::relay(ready.state_dir(), || {
         if foreground.is_some() {
-            Pid::this()
+            Ok(Pid::this())
         } else {
-            ready.pid()?
-        },
-    )?;
+            ready.pid()
+        }
+    })?;
     timings::phase("record");
     ready.commit()?;
     timings::phase("wait for exec");

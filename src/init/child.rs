@@ -30,6 +30,10 @@ pub(crate) struct Child<'a> {
     pub(crate) ignored_signals: u64,
     /// Whether the ids of this process are those of a user namespace other than the host's.
     pub(crate) in_user_namespace: bool,
+    /// The bounding set outside of a user namespace.
+    pub(crate) bounding: u64,
+    /// The runtime could not make itself non-dumpable before the clone (E2).
+    pub(crate) dumpable: bool,
     pub(crate) groups: Groups,
     pub(crate) new_keyring: bool,
     /// Of the container, so for exec as well.
@@ -113,10 +117,17 @@ impl<'a> Child<'a> {
 
 pub(super) fn await_placed(child: &mut Child<'_>) -> Result<()> {
     let pid = child.end()?.await_placed()?;
-    // Of an unprivileged runtime: it has just written this process's files in /proc, which it could not were they root's (E2).
-    nix::sys::prctl::set_dumpable(false).context("make the process non-dumpable")?;
+    hide(child)?;
     if let Some(part) = &mut child.container {
         part.host_pid = pid;
+    }
+    Ok(())
+}
+
+/// Of an unprivileged runtime: it has just written this process's files in /proc, which it could not were they root's (E2).
+pub(super) fn hide(child: &Child<'_>) -> Result<()> {
+    if child.dumpable {
+        nix::sys::prctl::set_dumpable(false).context("make the process non-dumpable")?;
     }
     Ok(())
 }

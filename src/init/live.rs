@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
 
 use super::failure;
@@ -73,6 +73,7 @@ fn carry_out(
     let root = enter(joined, init)?;
     match change {
         MountChange::Add(plan, trees) => {
+            umask(Mode::empty());
             let attached = live::add(plan, trees, root.as_fd(), &proc)?;
             let told = attached
                 .numbers()

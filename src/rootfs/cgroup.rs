@@ -19,13 +19,13 @@ use crate::sys::mount::{Attr, Depth, FsContext, attach, clone_tree, set_attr};
 pub(super) fn mount(
     op: &MountOp,
     plan: &RootfsPlan,
-    root: BorrowedFd<'_>,
+    tree: &mount::Tree<'_>,
     cgroups: Option<&CgroupMounts>,
 ) -> Result<()> {
     let Some(cgroups) = cgroups else {
         bail!("the container has no cgroup to show");
     };
-    let target = Later::new(mount::target(op, root, true)?);
+    let target = Later::new(mount::target(op, tree, true)?);
     match cgroups {
         CgroupMounts::Unavailable => {
             let empty = mask::empty_directory(plan.mount_label.as_deref())?;

@@ -11,8 +11,10 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 
+use super::bases::Bases;
+use super::mount::Tree;
 use super::mount_table::Table;
-use super::{ZeroUmask, mount, sources};
+use super::{mount, sources};
 use crate::fs::inroot::{self, Links};
 use crate::fs::procfs::ProcHandle;
 use crate::plan::live_mounts::Added;
@@ -49,14 +51,13 @@ impl Attached {
     }
 }
 
-/// Attaches all mounts of the plan below `root`, or none.
+/// Attaches all mounts of the plan below `root`, or none. The umask is 0: modes of files are meant as they stand.
 pub(crate) fn add(
     plan: &RootfsPlan,
     trees: Vec<Option<OwnedFd>>,
     root: BorrowedFd<'_>,
     proc: &ProcHandle,
 ) -> Result<Attached> {
-    let _umask = ZeroUmask::new();
     let mut attached = Attached::default();
     let added = add_each(plan, trees, root, &mut attached);
     match added {
@@ -104,8 +105,9 @@ fn add_one(op: &MountOp, tree: Option<OwnedFd>, root: BorrowedFd<'_>) -> Result<
                 bail!("only a tmpfs can be made");
             };
             // Made here if it is missing, and looked up once more below.
-            ensure_not_root(mount::target(op, root, true)?.as_fd(), root)?;
-            mount::tmpfs(op, fs, copy_up, root)
+            let tree = whole(root);
+            ensure_not_root(mount::target(op, &tree, true)?.as_fd(), root)?;
+            mount::tmpfs(op, fs, copy_up, &tree)
         }
         _ => bail!("the source was not opened"),
     }
@@ -114,7 +116,7 @@ fn add_one(op: &MountOp, tree: Option<OwnedFd>, root: BorrowedFd<'_>) -> Result<
 fn bind(op: &MountOp, root: BorrowedFd<'_>, tree: BorrowedFd<'_>) -> Result<()> {
     let kind = inroot::file_type(tree).context("look at the source")?;
     let is_dir = kind == SFlag::S_IFDIR;
-    let target = mount::target(op, root, is_dir)?;
+    let target = mount::target(op, &whole(root), is_dir)?;
     ensure_not_root(target.as_fd(), root)?;
     let on_dir = inroot::file_type(target.as_fd()).context("look at the target")? == SFlag::S_IFDIR;
     ensure!(
@@ -122,6 +124,14 @@ fn bind(op: &MountOp, root: BorrowedFd<'_>, tree: BorrowedFd<'_>) -> Result<()> 
         "the target is a directory and the source is not"
     );
     attach(tree, target.as_fd()).context("attach")
+}
+
+/// Every lookup is one from the root: nothing in a running container stays as it was seen.
+fn whole(root: BorrowedFd<'_>) -> Tree<'_> {
+    Tree {
+        root,
+        bases: Bases::default(),
+    }
 }
 
 /// What covers the root is where `exec` would begin.
