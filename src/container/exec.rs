@@ -226,6 +226,7 @@ impl Tenant {
                 process,
                 end: Some(tenant_end),
                 filter: filter.as_ref(),
+                landlock: record.landlock.as_ref(),
                 console_socket: console.into_socket(),
                 ignored_signals: host.ignored_signals,
                 in_user_namespace: record.has(Kind::User),
@@ -239,6 +240,7 @@ impl Tenant {
                 container: None,
                 program: None,
                 cwd_pending: false,
+                home: None,
             };
             init::enter_running(child, live.pidfd(), namespaces, root)
         };
