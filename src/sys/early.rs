@@ -44,19 +44,20 @@ unsafe extern "C" fn rundlet_protect(stack: *const usize) -> u32 {
 unsafe fn wants_protection(args: *const *const c_char, env: *const *const c_char) -> bool {
     let mut found = false;
     let mut timed = false;
-    let mut look = |text: &CStr| {
-        found |= matches!(
-            text.to_bytes(),
-            b"run" | b"create" | b"exec" | b"restore" | b"mounts"
-        );
-        timed |= text.to_bytes().starts_with(b"--timings");
+    let mut look = |text| {
+        // SAFETY: a string, as the caller vouches.
+        let is = |word: &CStr| unsafe { starts(text, word.to_bytes_with_nul()) };
+        found |= is(c"run") || is(c"create") || is(c"exec") || is(c"restore") || is(c"mounts");
+        // SAFETY: the same.
+        timed |= unsafe { starts(text, b"--timings") };
     };
     // SAFETY: as the caller vouches.
     unsafe { for_each(args, &mut look) };
     if !found {
         return false;
     }
-    let mut look = |text: &CStr| timed |= text.to_bytes().starts_with(b"RUNDLET_TIMINGS=");
+    // SAFETY: a string, as the caller vouches.
+    let mut look = |text| timed |= unsafe { starts(text, b"RUNDLET_TIMINGS=") };
     // SAFETY: as the caller vouches.
     unsafe { for_each(env, &mut look) };
     !timed
@@ -64,7 +65,7 @@ unsafe fn wants_protection(args: *const *const c_char, env: *const *const c_char
 
 /// # Safety
 /// A list of strings, ended by a null.
-unsafe fn for_each(list: *const *const c_char, with: &mut impl FnMut(&CStr)) {
+unsafe fn for_each(list: *const *const c_char, with: &mut impl FnMut(*const c_char)) {
     let mut at = list;
     loop {
         // SAFETY: not beyond the null that ends them.
@@ -72,10 +73,23 @@ unsafe fn for_each(list: *const *const c_char, with: &mut impl FnMut(&CStr)) {
         if text.is_null() {
             return;
         }
-        // SAFETY: a string, as the caller vouches.
-        with(unsafe { CStr::from_ptr(text) });
+        with(text);
         at = at.wrapping_add(1);
     }
+}
+
+/// # Safety
+/// `text` is a string.
+unsafe fn starts(text: *const c_char, with: &[u8]) -> bool {
+    let mut at = text.cast::<u8>();
+    for wanted in with {
+        // SAFETY: all before were equal to what stands in `with`, where a null is the last.
+        if unsafe { at.read() } != *wanted {
+            return false;
+        }
+        at = at.wrapping_add(1);
+    }
+    true
 }
 
 /// Whether this program runs from such an overlay, or from a file in memory, which `sealed` looks at. True as well where that can

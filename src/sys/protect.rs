@@ -2,10 +2,12 @@
 //! layer (E1). Called by `early.rs` before libc has started, which spares a command a whole start, and by `sealed` where that
 //! was not done.
 //!
-//! What must be true, for the first of the two: nothing here needs the heap, relocated data or a thread's own, and nothing can
-//! panic. What fails is left as it was and said by a number, for the other caller to deal with.
+//! What must be true, for the first of the two: nothing here needs the heap, relocated data or a thread's own, nothing can panic,
+//! and nothing calls into libc, which is done by addresses that are relocated: no clearing of arrays, no strlen(3), no comparing of
+//! texts of unknown length. What fails is left as it was and said by a number, for the other caller to deal with.
 
 use std::ffi::{CStr, CString, c_char, c_long, c_uint};
+use std::mem::MaybeUninit;
 
 use nix::errno::Errno;
 
@@ -33,54 +35,55 @@ pub(crate) fn execute(args: &[CString], env: &[CString]) -> Errno {
 /// # Safety
 /// Both are lists of strings ended by a null, as execve(2) takes them.
 pub(super) unsafe fn try_execute(args: *const *const c_char, env: *const *const c_char) -> i32 {
-    let mut path = [0_u8; LONGEST];
-    let room = [
-        SELF.as_ptr().addr(),
-        path.as_mut_ptr().expose_provenance(),
-        LONGEST - 1,
-        0,
-        0,
-    ];
-    // SAFETY: the kernel reads a string and writes at most so many bytes; the last one stays null.
+    let mut path = MaybeUninit::<[u8; LONGEST]>::uninit();
+    let path = path.as_mut_ptr().cast::<u8>();
+    let own = SELF.as_ptr().addr();
+    let room = [own, path.expose_provenance(), LONGEST - 1, 0, 0];
+    // SAFETY: the kernel reads a string and writes at most so many bytes.
     let length = match unsafe { call(libc::SYS_readlink, room) } {
         Ok(length) => length,
         Err(error) => return error,
     };
-    let text = path.get(..length).unwrap_or_default();
+    // SAFETY: the kernel has written all of it.
+    let text = unsafe { std::slice::from_raw_parts(path, length) };
     let Some(slash) = text.iter().rposition(|byte| *byte == b'/') else {
         return libc::ENOENT;
     };
-    if let Some(byte) = path.get_mut(slash) {
-        *byte = 0;
-    }
-    let string = |from| path.get(from..).map(CStr::from_bytes_until_nul);
-    let (Some(Ok(directory)), Some(Ok(name))) = (string(0), string(slash + 1)) else {
-        return libc::ENOENT;
-    };
-    let directory = if directory.is_empty() {
+    let second = if text.get(..slash) == Some(SECOND_LAYER.to_bytes()) {
         ROOT
     } else {
-        directory
+        SECOND_LAYER
     };
-    // SAFETY: the caller vouches for both lists.
-    unsafe { from_overlay(directory, name, args, env) }
+    // SAFETY: there is one more than the kernel was told of.
+    unsafe { path.wrapping_add(length).write(0) };
+    // SAFETY: within what was written.
+    unsafe { path.wrapping_add(slash).write(0) };
+    let name = path.wrapping_add(slash + 1).addr();
+    let directory = if slash == 0 {
+        ROOT.as_ptr().addr()
+    } else {
+        path.addr()
+    };
+    // SAFETY: the caller vouches for both lists, and both names are strings now.
+    unsafe { from_overlay([directory, second.as_ptr().addr()], name, args, env) }
 }
 
 /// # Safety
-/// As [`try_execute`].
+/// As [`try_execute`]; layers and name are addresses of strings.
 unsafe fn from_overlay(
-    directory: &CStr,
-    name: &CStr,
+    layers: [usize; 2],
+    name: usize,
     args: *const *const c_char,
     env: *const *const c_char,
 ) -> i32 {
-    let tree = match overlay(directory) {
+    // SAFETY: the caller vouches for the layers.
+    let tree = match unsafe { overlay(layers) } {
         Ok(tree) => tree,
         Err(error) => return error,
     };
     let flags = libc::O_PATH | libc::O_CLOEXEC | libc::O_NOFOLLOW;
     let flags = flags.cast_unsigned() as usize;
-    let arguments = [tree, name.as_ptr().addr(), flags, 0, 0];
+    let arguments = [tree, name, flags, 0, 0];
     // SAFETY: the kernel reads one string.
     let error = match unsafe { call(libc::SYS_openat, arguments) } {
         Err(error) => error,
@@ -98,25 +101,28 @@ unsafe fn from_overlay(
 }
 
 /// The descriptor of the mount.
-fn overlay(directory: &CStr) -> Result<usize, i32> {
+///
+/// # Safety
+/// The layers are addresses of strings.
+unsafe fn overlay(layers: [usize; 2]) -> Result<usize, i32> {
     let cloexec = libc::FSOPEN_CLOEXEC as usize;
     let arguments = [c"overlay".as_ptr().addr(), cloexec, 0, 0, 0];
     // SAFETY: the kernel reads one string.
     let context = unsafe { call(libc::SYS_fsopen, arguments) }?;
+    let configure = |command: c_uint, key, value| {
+        let arguments = [context, command as usize, key, value, 0];
+        // SAFETY: the kernel reads two strings, or none where both are null.
+        unsafe { call(libc::SYS_fsconfig, arguments) }
+    };
     let mount = || {
-        let second = if directory == SECOND_LAYER {
-            ROOT
-        } else {
-            SECOND_LAYER
-        };
-        for layer in [directory, second] {
+        for layer in layers {
             configure(
-                context,
                 libc::FSCONFIG_SET_STRING,
-                Some((c"lowerdir+", layer)),
+                c"lowerdir+".as_ptr().addr(),
+                layer,
             )?;
         }
-        configure(context, libc::FSCONFIG_CMD_CREATE, None)?;
+        configure(libc::FSCONFIG_CMD_CREATE, 0, 0)?;
         let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
         // Where a number is too small for them no such mount is made.
         let attributes = usize::try_from(attributes).unwrap_or(usize::MAX);
@@ -127,23 +133,6 @@ fn overlay(directory: &CStr) -> Result<usize, i32> {
     let mounted = mount();
     close(context);
     mounted
-}
-
-fn configure(
-    context: usize,
-    command: c_uint,
-    option: Option<(&CStr, &CStr)>,
-) -> Result<usize, i32> {
-    let (key, value) = option.map_or((0, 0), |(key, value)| {
-        (key.as_ptr().addr(), value.as_ptr().addr())
-    });
-    // SAFETY: the kernel reads two strings, or none.
-    unsafe {
-        call(
-            libc::SYS_fsconfig,
-            [context, command as usize, key, value, 0],
-        )
-    }
 }
 
 fn close(fd: usize) {
