@@ -49,6 +49,8 @@ use grammar::Lexed;
 enum Words {
     /// Exactly so many; flags may stand anywhere.
     Exactly(usize),
+    /// Exactly so many, or none with this switch; flags may stand anywhere.
+    ExactlyUnless(usize, &'static str),
     /// From and to; flags end after the first word.
     IdThen(usize, usize),
     /// As many as there are; flags may stand anywhere.
@@ -137,9 +139,9 @@ static VERBS: [Verb; 21] = [
     verb!(
         "events",
         events::run(EventsArgs),
-        Words::Exactly(1),
-        "<container-id>",
-        "print statistics and OOM kills of a container"
+        Words::ExactlyUnless(1, "follow-all"),
+        "<container-id>  |  --follow-all",
+        "print statistics and OOM kills of a container, or what becomes of all"
     ),
     verb!(
         "top",
@@ -439,7 +441,14 @@ fn any_words(args: &[OsString]) -> Lexed {
 fn count_words(verb: &Verb, lexed: &Lexed) -> Result<(), String> {
     let count = lexed.words.len();
     let name = verb.name;
-    match verb.words {
+    let words = match verb.words {
+        Words::ExactlyUnless(wanted, switch) => {
+            let given = lexed.flags.iter().any(|(flag, _)| *flag == switch);
+            Words::Exactly(if given { 0 } else { wanted })
+        }
+        other => other,
+    };
+    match words {
         Words::Exactly(wanted) if count != wanted => Err(format!(
             "rundlet: \"{name}\" requires exactly {wanted} argument(s)"
         )),
