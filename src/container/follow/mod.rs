@@ -4,6 +4,8 @@
 //! What wakes it only says where to look; what is told is the difference between what a look finds and what was told before.
 //! Watches are set before the look, so that nothing falls between. Called by `cli`.
 
+mod told;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use nix::unistd::Pid;
 
+use self::told::Told;
 use super::options::Context;
 use super::output::{ContainerData, EventOutput};
 use super::record::{Brief, ProcessId};
@@ -82,14 +85,6 @@ struct Known {
     data: ContainerData,
     /// While its init lives.
     live: Option<Live>,
-}
-
-/// As much of its life.
-#[derive(Clone, Copy, Default)]
-struct Told {
-    created: bool,
-    started: bool,
-    status: Option<Status>,
 }
 
 struct Live {
@@ -420,96 +415,5 @@ fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
-}
-
-impl Told {
-    /// What is to be told for a container to be in `status`, in the order in which it was.
-    fn advance(&mut self, status: Status, at_gate: bool) -> Vec<&'static str> {
-        let before = self.status.replace(status);
-        let mut kinds = Vec::new();
-        if !std::mem::replace(&mut self.created, true) {
-            kinds.push("created");
-        }
-        let ended = status == Status::Stopped;
-        if before == Some(Status::Paused) && status != Status::Paused && !ended {
-            kinds.push("resumed");
-        }
-        if !at_gate && !std::mem::replace(&mut self.started, true) {
-            kinds.push("started");
-        }
-        if before != Some(status) {
-            match status {
-                Status::Paused => kinds.push("paused"),
-                Status::Stopped => kinds.push("stopped"),
-                _ => {}
-            }
-        }
-        kinds
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn life(looks: &[(Status, bool)]) -> String {
-        let mut told = Told::default();
-        let kinds = looks
-            .iter()
-            .flat_map(|(status, at_gate)| told.advance(*status, *at_gate));
-        kinds.collect::<Vec<_>>().join(" ")
-    }
-
-    #[test]
-    fn every_step_is_told_once_whatever_a_look_has_missed() {
-        use Status::{Created, Paused, Running, Stopped};
-        for (looks, told) in [
-            (
-                &[
-                    (Created, true),
-                    (Created, true),
-                    (Running, false),
-                    (Running, false),
-                    (Stopped, false),
-                ][..],
-                "created started stopped",
-            ),
-            (
-                &[(Running, false), (Stopped, false), (Stopped, false)],
-                "created started stopped",
-            ),
-            (&[(Stopped, false)], "created started stopped"),
-            (&[(Stopped, true)], "created stopped"),
-            (
-                &[
-                    (Running, false),
-                    (Paused, false),
-                    (Running, false),
-                    (Paused, false),
-                    (Stopped, false),
-                ],
-                "created started paused resumed paused stopped",
-            ),
-            (
-                &[
-                    (Created, true),
-                    (Paused, true),
-                    (Created, true),
-                    (Running, false),
-                ],
-                "created paused resumed started",
-            ),
-            (
-                &[(Paused, true), (Running, false)],
-                "created paused resumed started",
-            ),
-            (
-                &[(Created, true), (Paused, false)],
-                "created started paused",
-            ),
-        ] {
-            assert_eq!(life(looks), told, "{looks:?}");
-        }
     }
 }
