@@ -158,9 +158,10 @@ pub(crate) struct RuntimeEnd(OwnedFd);
 /// The cloned side's end.
 pub(crate) struct InitEnd(OwnedFd);
 
-/// Makes both ends.
+/// Makes both ends. That of the cloned side has the lower number: made first of all, it is the lowest, and what is to be closed
+/// lies behind it in one piece.
 pub(crate) fn pair() -> Result<(RuntimeEnd, InitEnd)> {
-    let (runtime, init) = socketpair(
+    let (init, runtime) = socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,
         None,

@@ -5,6 +5,7 @@
 //! waits; every later command goes by `open` of the record in state.json. Nothing here knows the OCI types.
 
 mod apply;
+mod by_record;
 pub(crate) mod detect;
 pub(crate) mod devices;
 mod dir;
@@ -45,7 +46,6 @@ use procs::Deadline;
 use record::{Places, Record};
 use stats::Stats;
 use systemd::{Unit, manager::Which};
-use tree::Left;
 use undo::Undo;
 
 const NO_FREEZER: &str = "the container has no cgroup that could be frozen";
@@ -183,14 +183,6 @@ impl Cgroup {
             may_be_missing: false,
             made: record.made,
         })
-    }
-
-    /// Whether the cgroup of a record is frozen, as [`Cgroup::is_frozen`] says it of an open one.
-    pub(crate) fn is_frozen_by_record(record: &Record) -> Result<bool> {
-        match &record.places {
-            Places::V2(group) => v2::freeze::is_frozen_at(group),
-            _ => Self::open(record)?.is_frozen(),
-        }
     }
 
     /// False where the container goes without one (`Denied::GoWithout`).
@@ -383,7 +375,7 @@ impl Cgroup {
     /// by now. Processes still inside are killed, unless it was only planned. What is left after `time` is an error that names
     /// it.
     pub(crate) fn remove(&self, time: Duration) -> Result<()> {
-        let left = if self.made { Left::Kill } else { Left::Keep };
+        let left = by_record::left(self.made);
         match &self.kind {
             Kind::None => Ok(()),
             Kind::V2(c) => c.remove(left, Deadline::after(time)),

@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 use clap::{Args as _, Command};
 
 use super::globals::Globals;
-use super::{VERBS, Verb, find, print};
+use super::print;
+use super::verbs::{self, VERBS, Verb, Words};
 use crate::container::options::Context;
 
 #[derive(clap::Args)]
@@ -18,7 +19,7 @@ pub(super) struct HelpArgs {
 pub(super) fn run(_: &Context, args: &HelpArgs) -> Result<i32> {
     match args.topic.first() {
         None => print(&overview())?,
-        Some(topic) => match find(&topic.to_string_lossy()) {
+        Some(topic) => match verbs::find(&topic.to_string_lossy()) {
             Some(verb) => print(&page(verb))?,
             None => bail!("No help topic for '{}'", topic.display()),
         },
@@ -48,7 +49,7 @@ VERBS:
 ";
 
 pub(super) fn dress(verb: &Verb, command: Command) -> Command {
-    let options = if matches!(verb.words, super::Words::Any) {
+    let options = if matches!(verb.words, Words::Any) {
         ""
     } else {
         "[option...] "

@@ -213,8 +213,7 @@ impl Stopped {
             return Ok(());
         }
         // Whoever is left is killed: without a pid namespace of its own the init's death ends nobody else.
-        Cgroup::open(&record.cgroup)?
-            .remove(patience.left(REMOVE_DEADLINE))
+        Cgroup::remove_by_record(&record.cgroup, patience.left(REMOVE_DEADLINE))
             .with_context(|| kept(&slot.id))?;
         if let Some(group) = &record.rdt {
             rdt::Group::open(group).remove()?;

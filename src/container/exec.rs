@@ -175,7 +175,7 @@ impl Tenant {
         preserved: u32,
         console: Console,
     ) -> Result<Tenant> {
-        placement::keep_children_for_wait()?;
+        placement::keep_children_for_wait(host)?;
         let record = &live.container.record;
         let filter = record.has_filter.then(|| read_filter(live)).transpose()?;
         let mut cgroup = live.container.cgroup()?.for_exec(&options.cgroups)?;
@@ -229,6 +229,8 @@ impl Tenant {
                 console_socket: console.into_socket(),
                 ignored_signals: host.ignored_signals,
                 in_user_namespace: record.has(Kind::User),
+                bounding: host.bounding,
+                dumpable: placement::born_dumpable(host),
                 groups: Groups::at_birth(host.setgroups_denied),
                 new_keyring: record.new_keyring,
                 memory_policy: record.memory_policy.as_ref(),

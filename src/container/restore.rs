@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use super::checkpoint::{CONFIG, require_root};
 use super::creating::Creating;
 use super::delete::Patience;
-use super::image_check::{check_namespaces, criu_name, is_shared};
+use super::image_check::{check_namespaces, is_shared};
 use super::image_names::{namespace_key, read_descriptors, restored_mounts};
 use super::launch::Launch;
 use super::options::{Context, RestoreOptions};
@@ -81,7 +81,7 @@ impl<'a> Restoring<'a> {
         options: &'a RestoreOptions,
         console: Option<OwnedFd>,
     ) -> Result<Self> {
-        placement::keep_children_for_wait()?;
+        placement::keep_children_for_wait(&launch.host)?;
         if options.run.create.no_pivot {
             log::warn(format_args!(
                 "--no-pivot: has no effect on restore: CRIU changes the root in its own way"
@@ -124,7 +124,7 @@ impl<'a> Restoring<'a> {
             let wanted = &namespaces.join[index];
             match namespace_key(wanted.kind) {
                 Some((_, key)) => joined.push((key, fd)),
-                None => join.push((criu_name(wanted.kind), wanted.path.as_path())),
+                None => join.push((wanted.kind.file(), wanted.path.as_path())),
             }
         }
         let (joined_keys, joined): (Vec<_>, Vec<_>) = joined.into_iter().unzip();

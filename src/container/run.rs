@@ -28,14 +28,13 @@ pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
     }
     timings::phase("record");
     // The service manager is to watch the process that stays: this one, unless detached.
-    let relay = start::relay(
-        ready.state_dir(),
+    let relay = start::relay(ready.state_dir(), || {
         if foreground.is_some() {
-            Pid::this()
+            Ok(Pid::this())
         } else {
-            ready.pid()?
-        },
-    )?;
+            ready.pid()
+        }
+    })?;
     ready.commit()?;
     timings::phase("wait for exec");
     ready.await_exec()?;

@@ -24,10 +24,9 @@ const EXEC_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) fn start(context: &Context, id: &str) -> Result<()> {
     let created = Container::open(context, id)?.created()?;
     let live = created.live();
-    let relay = relay(
-        live.container.slot.dir.as_fd(),
-        Pid::from_raw(live.init.pid),
-    )?;
+    let relay = relay(live.container.slot.dir.as_fd(), || {
+        Ok(Pid::from_raw(live.init.pid))
+    })?;
     timings::phase("start");
     let gate = open_gate(&created)?;
     if !live.container.record.hooks.poststart.is_empty() {
@@ -41,9 +40,12 @@ pub(crate) fn start(context: &Context, id: &str) -> Result<()> {
 
 /// The relay of readiness to the service manager, bound before the program can use it. `main_pid` is whom the manager is to
 /// watch. None unless both `create` and this process were given NOTIFY_SOCKET.
-pub(super) fn relay(state_dir: BorrowedFd<'_>, main_pid: Pid) -> Result<Option<Relay>> {
+pub(super) fn relay(
+    state_dir: BorrowedFd<'_>,
+    main_pid: impl FnOnce() -> Result<Pid>,
+) -> Result<Option<Relay>> {
     match sd_notify::host_socket() {
-        Some(host) => Relay::bind(state_dir, &host, main_pid),
+        Some(host) => Relay::bind(state_dir, &host, main_pid()?),
         None => Ok(None),
     }
 }

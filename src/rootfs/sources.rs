@@ -77,11 +77,6 @@ impl Sources {
         })
     }
 
-    /// Nothing was opened for the child.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_none() && self.null.is_none() && self.pid_namespace.is_none()
-    }
-
     pub(crate) fn show_processes_of(&mut self, namespace: OwnedFd) {
         self.pid_namespace = Some(namespace);
     }

@@ -229,10 +229,13 @@ impl Unified {
             ),
         };
         let path = path::sub(&self.visible(), sub)?;
-        let root = Dir::mount(&self.at.mount)?;
-        if let (SubPaths::Own, Some(leaf)) = (sub_paths, self.leaf()) {
-            return Ok(Place::by_clone(leaf));
+        if let SubPaths::Own = sub_paths {
+            let own = self.leaf().or_else(|| self.birthplace().ok().cloned());
+            if let Some(own) = own {
+                return Ok(Place::by_clone(own));
+            }
         }
+        let root = Dir::mount(&self.at.mount)?;
         let dir = root
             .below(&path)
             .with_context(|| format!("error adding pid to {root}/{path}/cgroup.procs"))?;
@@ -293,7 +296,7 @@ impl Unified {
     }
 
     pub(crate) fn remove(&self, left: Left, until: Deadline) -> Result<()> {
-        tree::remove(&Dir::mount(&self.at.mount)?, &self.at.path, left, until)
+        remove_at(&self.at, left, until)
     }
 
     pub(crate) fn stats(&self) -> Result<Stats> {
@@ -308,6 +311,10 @@ impl Unified {
             Err(errno) => Err(errno).with_context(|| format!("read `{dir}/memory.events`")),
         }
     }
+}
+
+pub(crate) fn remove_at(at: &GroupRecord, left: Left, until: Deadline) -> Result<()> {
+    tree::remove(&Dir::mount(&at.mount)?, &path::clean(&at.path), left, until)
 }
 
 /// A cgroup that is in use or frozen would share its limits or hang the child.
