@@ -51,6 +51,7 @@ complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "check" -d 'look for
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "doctor" -d 'tell what this host lacks for containers, and what to do about it'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "features" -d 'print what this version supports as JSON'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "update" -d 'change the resource limits of a container'
+complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "mounts" -d 'give mounts to a running container, or take them away again'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "checkpoint" -d 'save a running container to files'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "restore" -d 'make a container again from a checkpoint'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "help" -d 'print help on rundlet or on a verb'

@@ -104,7 +104,10 @@ pub(super) fn details(name: &str) -> &'static str {
     match name {
         "create" => {
             "The bundle's config.json says what the container is. Its process is set up and then waits\n\
-             for `rundlet start`. The id is made of letters, digits and `_+-.`."
+             for `rundlet start`. The id is made of letters, digits and `_+-.`.\n\n\
+             Annotations of config.json confine the process further by Landlock (rundlet(8) has more):\n\n    \
+             \"org.rundlet.landlock.fs.ro\": \"/usr:/etc\", \"org.rundlet.landlock.fs.rw\": \"/tmp:/dev\",\n    \
+             \"org.rundlet.landlock.net.bind\": \"8080\", \"org.rundlet.landlock.net.connect\": \"\""
         }
         "run" => {
             "The exit code is that of the container's process, or 128 plus the number of the signal that\n\
@@ -153,6 +156,13 @@ pub(super) fn details(name: &str) -> &'static str {
         "update" => {
             "What is not named stays as it is. Device rules can be given in the file only, where they replace all\n\
              earlier ones.\n\n    # echo '{\"memory\": {\"limit\": 67108864}}' | rundlet update -r - web"
+        }
+        "mounts" => {
+            "The file is a JSON array of mounts as in config.json, or an object with one; `-` is standard input. All of it is\n\
+             added or nothing. Bind mounts and tmpfs can be added while the container is created, running or paused, and\n\
+             removed again by their destination; what has a file of them open keeps it. `list` prints what was added.\n\n    \
+             # echo '[{\"destination\": \"/data\", \"source\": \"/srv/data\", \"options\": [\"bind\", \"ro\"]}]' | rundlet mounts add web -\n    \
+             # rundlet mounts list web | rundlet mounts remove web -"
         }
         "checkpoint" => {
             "CRIU 3.15 or later must be in PATH. Without --leave-running the container is deleted once it is saved."

@@ -19,6 +19,7 @@ pub(crate) mod grammar;
 mod help;
 pub(crate) mod kill;
 mod list;
+mod mounts;
 mod pause;
 mod ps;
 mod restore;
@@ -45,7 +46,7 @@ use verbs::Verb;
 pub(crate) use verbs::{Definition, definitions};
 
 /// Verbs that enter a container (E1).
-const ENTERING: [&str; 4] = ["create", "run", "exec", "restore"];
+const ENTERING: [&str; 5] = ["create", "run", "exec", "restore", "mounts"];
 
 /// Why nothing was done, and what to print with it.
 struct Misuse {

@@ -36,6 +36,12 @@ pub(crate) fn checkpoint(context: &Context, options: &CheckpointOptions) -> Resu
     outside
         .check()
         .with_context(|| format!("container `{id}` cannot be checkpointed"))?;
+    if let Some(added) = live.container.record.added.first() {
+        bail!(
+            "container `{id}` cannot be checkpointed: config.json has no `{}`, which `mounts add` has made: `mounts remove` it first",
+            added.destination.display()
+        );
+    }
     check_parent(options)?;
     let criu = Criu::find()?;
     if options.flags.pre_dump {

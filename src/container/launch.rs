@@ -110,6 +110,7 @@ impl<'a> Launch<'a> {
             plan.net_devices.is_empty() || (host.euid == 0 && in_initial_user_namespace()),
             "linux.netDevices: only the root of the host may move network devices"
         );
+        plan.landlock = placement::fit_landlock(plan.landlock.take())?;
         timings::phase("seccomp filter");
         let filter = plan.seccomp.as_ref().map(seccomp::compile).transpose()?;
         Ok(Launch {
@@ -271,12 +272,15 @@ impl<'a> Launch<'a> {
                 .seccomp
                 .as_ref()
                 .and_then(|profile| profile.listener.clone()),
+            landlock: plan.landlock.clone(),
             hooks: plan.hooks.clone(),
             resources: plan.resources.clone(),
             new_keyring: plan.new_keyring,
             memory_policy: plan.memory_policy.clone(),
             personality: plan.personality,
             rdt: None,
+            added: Vec::new(),
+            mount_label: plan.rootfs.mount_label.clone(),
             outside: Some(Outside {
                 stdio: placement::standard_streams(&plan.process),
                 ..Outside::of(plan, &cgroup.mount_info())
@@ -335,6 +339,7 @@ impl<'a> Launch<'a> {
                 process: &self.plan.process,
                 end: Some(init_end),
                 filter: self.filter.as_ref(),
+                landlock: self.plan.landlock.as_ref(),
                 console_socket: console.into_socket(),
                 ignored_signals: self.host.ignored_signals,
                 in_user_namespace: self.plan.namespaces.has(Kind::User),
@@ -351,6 +356,7 @@ impl<'a> Launch<'a> {
                 container: Some(part),
                 program: None,
                 cwd_pending: false,
+                home: None,
             };
             if stage {
                 init::enter_staged(child)

@@ -19,6 +19,7 @@ pub(crate) mod kill;
 pub(crate) mod launch;
 pub(crate) mod list;
 mod listener;
+pub(crate) mod mounts;
 pub(crate) mod options;
 pub(crate) mod output;
 pub(crate) mod pause;

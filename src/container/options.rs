@@ -8,7 +8,7 @@ use crate::criu::dump::DumpFlags;
 use crate::criu::options::Common;
 use crate::criu::restore::RestoreFlags;
 use crate::plan::host::in_initial_user_namespace;
-use crate::spec::ResourcesFrom;
+use crate::spec::{MountsFrom, ResourcesFrom};
 
 /// From the global flags; every verb gets it.
 #[derive(Clone, Debug)]
@@ -138,6 +138,12 @@ pub(crate) struct UpdateOptions {
     pub(crate) resources: ResourcesFrom,
     /// Lines of the schemata file of resctrl; often none.
     pub(crate) schemata: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct MountsOptions {
+    pub(crate) id: String,
+    pub(crate) from: MountsFrom,
 }
 
 #[derive(Clone, Debug)]

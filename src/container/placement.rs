@@ -19,6 +19,7 @@ use crate::fs::{culprit, procfs};
 use crate::init::{Dumpable, PidNamespace};
 use crate::plan::Plan;
 use crate::plan::host::Host;
+use crate::plan::landlock::Landlock;
 use crate::plan::namespaces::{Kind, Namespaces, offsets_text};
 use crate::plan::process::{Process, Rlimit, names};
 use crate::plan::rootfs::RootfsPlan;
@@ -62,6 +63,16 @@ pub(super) fn restrict_capabilities(process: &mut Process, host: &Host) {
             names(missing)
         ));
     }
+}
+
+/// Asks the kernel only where a container has rules.
+pub(super) fn fit_landlock(rules: Option<Landlock>) -> Result<Option<Landlock>> {
+    let Some(rules) = rules else { return Ok(None) };
+    let (fitted, missing) = rules.fit(sys::landlock::version().unwrap_or(0))?;
+    for text in missing {
+        log::warn(format_args!("{text}"));
+    }
+    Ok(fitted)
 }
 
 /// Before the first clone. Inherited as ignored, SIGCHLD would make the kernel reap children before they are waited for.

@@ -7,6 +7,7 @@ use nix::sched::CloneFlags;
 
 use crate::hooks;
 use crate::plan::Plan;
+use crate::plan::landlock::Landlock;
 use crate::plan::memory_policy::MemoryPolicy;
 use crate::plan::mounts::CgroupMounts;
 use crate::plan::process::Process;
@@ -22,6 +23,7 @@ pub(crate) struct Child<'a> {
     pub(crate) process: &'a Process,
     pub(crate) end: Option<InitEnd>,
     pub(crate) filter: Option<&'a Program>,
+    pub(crate) landlock: Option<&'a Landlock>,
     /// Where the master of the pty goes.
     pub(crate) console_socket: Option<OwnedFd>,
     /// Signals the caller of the runtime had ignored.
@@ -44,6 +46,8 @@ pub(crate) struct Child<'a> {
     pub(crate) program: Option<std::ffi::CString>,
     /// The working directory could not be entered as root and is tried again as the user.
     pub(crate) cwd_pending: bool,
+    /// The user's, where it had to be looked up before the end.
+    pub(crate) home: Option<String>,
 }
 
 /// Whether this process was born dumpable (E2).

@@ -16,6 +16,7 @@ mod detached;
 mod devices;
 mod idmap;
 mod joined_proc;
+pub(crate) mod live;
 mod mask;
 mod mount;
 pub(crate) mod mount_table;

@@ -204,7 +204,16 @@ fn file_system(
     pid_namespace: Option<BorrowedFd<'_>>,
 ) -> Result<Option<OwnedFd>> {
     if let Special::Tmpfs { copy_up } = fs.special {
-        return tmpfs(op, fs, copy_up, tree);
+        let made = tmpfs(op, fs, copy_up, tree)?;
+        if op.top.set & libc::MOUNT_ATTR_RDONLY != 0 {
+            return Ok(Some(made));
+        }
+        if copy_up {
+            done(made);
+        } else {
+            tree.bases.add(&op.destination, made);
+        }
+        return Ok(None);
     }
     let made = match pid_namespace.filter(|_| fs.special == Special::Proc) {
         Some(namespace) => joined_proc::make(fs, op.top.set, namespace),
@@ -252,12 +261,7 @@ fn instead(op: &MountOp, fs: &FsMount, own: Namespaces, error: Error) -> Result<
 }
 
 /// A tmpfs takes the mode of the directory that it covers. It stays writable until the end, for what is mounted in it.
-fn tmpfs(
-    op: &MountOp,
-    fs: &FsMount,
-    copy_up: bool,
-    tree: &mut Tree<'_>,
-) -> Result<Option<OwnedFd>> {
+pub(super) fn tmpfs(op: &MountOp, fs: &FsMount, copy_up: bool, tree: &Tree<'_>) -> Result<OwnedFd> {
     let has_mode = fs.data.iter().any(|(key, _)| key == "mode");
     let in_base = if has_mode && !copy_up {
         target_in_base(op, tree)
@@ -291,15 +295,7 @@ fn tmpfs(
     apply(made.as_fd(), op, Change::default())?;
     attach(made.as_fd(), target.as_fd()).context("attach")?;
     done(target);
-    if op.top.set & libc::MOUNT_ATTR_RDONLY != 0 {
-        return Ok(Some(made));
-    }
-    if copy_up {
-        done(made);
-    } else {
-        tree.bases.add(&op.destination, made);
-    }
-    Ok(None)
+    Ok(made)
 }
 
 /// A new file system as a detached mount with these attributes.

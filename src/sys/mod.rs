@@ -10,6 +10,7 @@ pub(crate) mod fd;
 pub(crate) mod identity;
 pub(crate) mod ioctl;
 pub(crate) mod keyring;
+pub(crate) mod landlock;
 pub(crate) mod mount;
 pub(crate) mod pidfd;
 pub(crate) mod process;

@@ -36,6 +36,7 @@ const OF_THE_HOST: &[&str] = &[
     "no_resctrl",
     "rlimit_not_permitted",
     "selinux_label_without_selinux",
+    "landlock_path_that_is_missing",
     // The files of the cgroup version.
     "cpus_that_are_not_there",
     "cpus_not_a_list",
@@ -362,11 +363,32 @@ fn containers(all: &mut Catalogue<'_>) {
     all.lines(&id, &[("resume_of_a_created_one", "resume ID")]);
     cx.call(&["start", &id]).ok();
     all.lines(&id, OF_A_RUNNING_ONE);
+    let mounts = cx.file(
+        "mounts.json",
+        r#"[{"destination": "/data", "type": "proc"}]"#,
+    );
+    let mounts = mounts.to_str().unwrap();
+    all.note("mounts_add_of_a_proc", &["mounts", "add", &id, mounts]);
+    all.note(
+        "mounts_remove_of_another",
+        &["mounts", "remove", &id, mounts],
+    );
+    let missing = r#"[{"destination": "/data", "source": "/no/such/source", "options": ["bind"]}]"#;
+    let missing = cx.file("missing.json", missing);
+    all.note(
+        "mounts_add_of_what_is_missing",
+        &["mounts", "add", &id, missing.to_str().unwrap()],
+    );
+    all.note("mounts_without_a_file", &["mounts", "add", &id]);
     cx.call(&["pause", &id]).ok();
     all.lines(&id, OF_A_PAUSED_ONE);
     cx.call(&["resume", &id]).ok();
     cx.call(&["kill", &id, "KILL"]).ok();
     container.wait_for("stopped");
     all.lines(&id, OF_A_STOPPED_ONE);
+    all.note(
+        "mounts_add_to_a_stopped_one",
+        &["mounts", "add", &id, missing.to_str().unwrap()],
+    );
     cx.call(&["delete", &id]).ok();
 }

@@ -69,8 +69,11 @@ mod inherited_mounts;
 mod joined_pid;
 mod killed;
 mod labels;
+mod landlock;
 mod lifecycle;
 mod limits;
+mod live_mounts;
+mod live_mounts_hostile;
 mod logs;
 mod masks;
 mod memory_policy;
@@ -159,6 +162,7 @@ fn main() -> ExitCode {
         scheduler::TESTS,
         memory_policy::TESTS,
         labels::TESTS,
+        landlock::TESTS,
         netdev::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
@@ -177,6 +181,8 @@ fn main() -> ExitCode {
         cgroups::TESTS,
         cgroup_edges::TESTS,
         limits::TESTS,
+        live_mounts::TESTS,
+        live_mounts_hostile::TESTS,
         rlimits::TESTS,
         fields::TESTS,
         field_process::TESTS,

@@ -52,6 +52,35 @@ of an error step (what was being done, by the runtime or by the container's proc
 JSON path into config.json), errno and hint that there are. A command that fails leaves nothing behind.",
     ),
     (
+        "LANDLOCK",
+        "Annotations of config.json hold the container's process, and what exec starts, to Landlock rules of the kernel, beside all that
+confines it anyway. An engine need not know them: podman run --annotation and, from version 24 on, docker run --annotation pass them on.
+
+org.rundlet.landlock.fs.ro and .fs.rw: absolute paths in the container, parted by colons. What is below those of fs.ro may be read and
+executed, below those of fs.rw everything may be done; no other file can be opened. (The kernel does not hold chdir, stat, chmod and the like to
+it, and lets such a process mount nothing.) A path that is missing or leads through a symbolic link is an error, so that an image cannot widen the rules; written -PATH it is left
+out. The program, its loader and libraries must be among them, and /dev for what a shell sends to /dev/null.
+
+org.rundlet.landlock.net.bind and .net.connect: TCP ports and ranges of them, parted by commas, that may be bound and connected to;
+with an empty string none may. UDP and other protocols are not restricted.
+
+org.rundlet.landlock.scope: abstract-unix-socket, signal, or both: such sockets of, and signals to, processes that are not under the
+container's rules are refused. A process of exec has rules of its own, so it cannot signal or trace those of the container's init.
+
+org.rundlet.landlock.compat: with strict, the default, it is an error if the kernel cannot restrict what is asked for: files need Linux 6.10, ports
+6.7, scope 6.12. With best-effort what the kernel lacks is left out, with a warning.
+
+    \"annotations\": {
+    \"org.rundlet.landlock.fs.ro\": \"/usr:-/bin:-/lib:-/lib64:/etc\",
+    \"org.rundlet.landlock.fs.rw\": \"/tmp:/dev:/proc\",
+    \"org.rundlet.landlock.net.bind\": \"8080,9000-9010\",
+    \"org.rundlet.landlock.net.connect\": \"443\"
+    }
+
+Any other annotation of that prefix is an error. StartContainer hooks run under the rules, other hooks do not. Such a container cannot be saved by
+checkpoint, for CRIU does not save the rules.",
+    ),
+    (
         "FILES",
         "/run/rundlet/ID/: the state of container ID below the state root (--root). A user who is not root has
 $XDG_RUNTIME_DIR/rundlet instead.",
@@ -334,13 +363,45 @@ The new limits hold for what runs, for what exec starts later, and for a contain
         ],
     },
     Page {
+        verb: "mounts",
+        description: "\
+The file has what mounts of config.json has, and the rules for that hold: a relative source is one of the bundle, a read-only bind mount
+is never writable for a moment, a missing place to mount on is made (and stays), and no symbolic link of the container leads out of its
+root. Options for id mappings are those of config.json, too. Of the file for remove only the destinations count, and only what add has made can
+be removed; a mount that the container has unmounted itself is removed without a word.
+
+Only bind mounts and tmpfs can be added; no other file system, no remount. Nothing can be mounted on /, /proc, /sys and /dev, over a
+masked path, below /proc but on the files that lxcfs makes, or twice at one place. If one mount of the file fails, those before it are taken
+away again; so they are if the command is killed before it has written down what it made. A container without a mount namespace of its
+own, or of a caller who is not root, is refused.
+
+In a container with a user namespace the place is made by its root, and a tmpfs belongs to it. What was added goes with the container;
+update, pause, exec and the like do not change it. Landlock rules hold in it as they do for the place where it is. It has to be removed before a checkpoint, for the config.json of a
+restore does not have it.",
+        exit_status: "",
+        examples: &[
+            (
+                "rundlet mounts add web mounts.json",
+                "Add the mounts of a file, such as [{\"destination\": \"/data\", \"source\": \"/srv/data\", \"options\": [\"rbind\", \"ro\"]}]:",
+            ),
+            (
+                "rundlet mounts add web - <scratch.json",
+                "Add a tmpfs, with [{\"destination\": \"/scratch\", \"type\": \"tmpfs\", \"options\": [\"size=64m\"]}] on standard input:",
+            ),
+            (
+                "rundlet mounts list web | rundlet mounts remove web -",
+                "Remove all that was added:",
+            ),
+        ],
+    },
+    Page {
         verb: "checkpoint",
         description: "CRIU stops the processes of the container and writes them to the image directory, with their memory, open files and
 sockets; with them go descriptors.json and CRIU's log dump.log, whose last errors are part of the error message. Not in the images: the
 root file system, bind mounts, and network interfaces, which are there again or made by hooks when the container is restored. CRIU reads
 the configuration file that the annotation org.criu.config names, else /etc/criu/runc.conf.
 
-A container that joined the host's mounts, that has an id-mapped mount, or whose root is an overlay made by --overlay cannot be saved;
+A container that joined the host's mounts, that has an id-mapped mount, Landlock rules or a mount of rundlet mounts, or whose root is an overlay made by --overlay cannot be saved;
 nor can one with a mount whose destination has a bracket or a colon.",
         exit_status: "",
         examples: &[
