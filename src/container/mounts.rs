@@ -20,7 +20,7 @@ use crate::proto::{self, FromInit, RuntimeEnd, ToInit};
 use crate::rootfs::live;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::pidfd;
-use crate::{sealed, spec};
+use crate::{sealed, spec, timings};
 
 /// A file system of the container's, which has the places to mount on, may not answer. With the time for the end of the process it is
 /// less than others wait for the lock.
@@ -29,10 +29,12 @@ const LIMIT: Duration = Duration::from_secs(15);
 pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
     sealed::ensure()?;
     let given = spec::load_mounts(&options.from)?;
+    timings::phase("state");
     let slot = Store::new(context).slot(&options.id)?;
     // Of two at once the second knows what the first has added.
     let _lock = slot.lock()?;
     let mut live = Container::load(slot)?.live()?;
+    timings::phase("mounts");
     let host = Host::probe()?;
     check_container(&live, &host)?;
     let record = &live.container.record;
@@ -67,9 +69,11 @@ pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
 pub(crate) fn remove(context: &Context, options: &MountsOptions) -> Result<()> {
     sealed::ensure()?;
     let given = spec::load_mounts(&options.from)?;
+    timings::phase("state");
     let slot = Store::new(context).slot(&options.id)?;
     let _lock = slot.lock()?;
     let mut live = Container::load(slot)?.live()?;
+    timings::phase("mounts");
     let host = Host::probe()?;
     check_container(&live, &host)?;
     let known = &live.container.record.added;
