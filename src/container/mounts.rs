@@ -28,15 +28,16 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
     sealed::ensure()?;
+    timings::phase("list of mounts");
     let given = spec::load_mounts(&options.from)?;
     timings::phase("state");
     let slot = Store::new(context).slot(&options.id)?;
     // Of two at once the second knows what the first has added.
     let _lock = slot.lock()?;
     let mut live = Container::load(slot)?.live()?;
-    timings::phase("mounts");
     let host = Host::probe()?;
     check_container(&live, &host)?;
+    timings::phase("plan");
     let record = &live.container.record;
     let plan = live_mounts::add(
         &given,
@@ -51,9 +52,11 @@ pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
             added: &record.added,
         },
     )?;
+    timings::phase("sources");
     let user = user_namespace(&live, &plan)?;
     let trees = live::open_sources(&plan, user.as_ref().map(OwnedFd::as_fd))?;
     drop(user);
+    timings::phase("mount");
     let helper = Helper::start(&host, &live, MountChange::Add(&plan, trees))?;
     let FromInit::Mounted(numbers) = helper.hear()? else {
         bail!("the process that mounts sent a message of another kind");
@@ -68,17 +71,19 @@ pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
 
 pub(crate) fn remove(context: &Context, options: &MountsOptions) -> Result<()> {
     sealed::ensure()?;
+    timings::phase("list of mounts");
     let given = spec::load_mounts(&options.from)?;
     timings::phase("state");
     let slot = Store::new(context).slot(&options.id)?;
     let _lock = slot.lock()?;
     let mut live = Container::load(slot)?.live()?;
-    timings::phase("mounts");
     let host = Host::probe()?;
     check_container(&live, &host)?;
+    timings::phase("plan");
     let known = &live.container.record.added;
     let places = live_mounts::remove(&given, known)?;
     let going: Vec<_> = places.iter().map(|place| &known[*place]).collect();
+    timings::phase("unmount");
     let helper = Helper::start(&host, &live, MountChange::Remove(&going))?;
     let answer = helper.hear()?;
     ensure!(
@@ -95,6 +100,7 @@ pub(crate) fn remove(context: &Context, options: &MountsOptions) -> Result<()> {
 
 /// What was added, as it was given, so that it can be given to `remove`.
 pub(crate) fn list(context: &Context, id: &str) -> Result<Vec<serde_json::Value>> {
+    timings::phase("state");
     let container = Container::open(context, id)?;
     let added = container.record.added.into_iter();
     Ok(added.map(|added| added.mount).collect())
