@@ -281,7 +281,7 @@ _rundlet() {
             return 0
             ;;
         rundlet__subcmd__events)
-            opts="--interval --stats"
+            opts="--interval --stats --follow-all"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -40,7 +40,7 @@ complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "exec" -d 'run one m
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "state" -d 'print the state of a container as JSON'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "list" -d 'list the containers below the state root'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "ps" -d 'list the processes in a container'
-complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "events" -d 'print statistics and OOM kills of a container'
+complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "events" -d 'print statistics and OOM kills of a container, or what becomes of all'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "top" -d 'watch what containers use: CPU, memory, processes, I/O, pressure'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "kill" -d 'send a signal (default: SIGTERM) to a container\'s process'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "pause" -d 'freeze all processes of a container'
@@ -102,6 +102,7 @@ complete -c rundlet -n "__fish_rundlet_using_subcommand list" -s q -l quiet -d '
 complete -c rundlet -n "__fish_rundlet_using_subcommand ps" -s f -l format -d 'table or json' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand events" -l interval -d 'time between two lines of statistics, like 1m30s or 500ms' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand events" -l stats -d 'print the statistics once and exit'
+complete -c rundlet -n "__fish_rundlet_using_subcommand events" -l follow-all -d 'of all containers of the state root, with those that come and what becomes of them'
 complete -c rundlet -n "__fish_rundlet_using_subcommand top" -s i -l interval -d 'time between two samples, like 500ms or 5s' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand top" -s n -l count -d 'print so many tables one below the other, and exit' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand top" -s f -l format -d 'table or json' -r

@@ -134,9 +134,11 @@ pub(crate) fn did_not_freeze(dir: &Dir, limit: Duration) -> anyhow::Error {
     )
 }
 
-/// For a message: what is left of a longer time has no round number.
-pub(crate) fn seconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 100.0).round() / 100.0
+/// For a message, to the hundredth: what is left of a longer time has no round number.
+pub(crate) fn seconds(time: Duration) -> String {
+    let hundredths = (time.as_millis() + 5) / 10;
+    let text = format!("{}.{:02}", hundredths / 100, hundredths % 100);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// A point in time that waits end at.
@@ -206,6 +208,19 @@ mod tests {
             "{text}"
         );
         assert!(describe(&[own; 7]).ends_with("and 2 more"));
+    }
+
+    #[test]
+    fn seconds_are_short() {
+        for (millis, text) in [
+            (0, "0"),
+            (400, "0.4"),
+            (10_000, "10"),
+            (1_254, "1.25"),
+            (9_996, "10"),
+        ] {
+            assert_eq!(seconds(Duration::from_millis(millis)), text);
+        }
     }
 
     #[test]

@@ -95,6 +95,61 @@ fn arm_v2(dir: &Dir) -> Result<Armed<'static>> {
     })
 }
 
+/// OOM kills alone, for who watches many containers in one poll.
+#[derive(Debug)]
+pub(crate) enum OomBell {
+    /// With the kills that were counted so far.
+    V2(OwnedFd, u64),
+    V1(EventFd),
+}
+
+impl OomBell {
+    pub(crate) fn poll_fd(&self) -> PollFd<'_> {
+        match self {
+            OomBell::V2(file, _) => PollFd::new(file.as_fd(), PollFlags::POLLPRI),
+            OomBell::V1(event) => PollFd::new(event.as_fd(), PollFlags::POLLIN),
+        }
+    }
+
+    /// Whether there was a kill since the last time. What cannot be read has gone, which is seen elsewhere.
+    pub(crate) fn has_rung(&mut self, cgroup: &Cgroup) -> bool {
+        match (self, &cgroup.kind) {
+            (OomBell::V2(file, known), _) => {
+                let count = read_again(file).map_or(*known, |text| kills(&text));
+                count > std::mem::replace(known, count)
+            }
+            (OomBell::V1(event), Kind::V1(c)) => rings(event, c.of("memory")),
+            (OomBell::V1(_), _) => false,
+        }
+    }
+}
+
+/// The kernel says so before it kills. The removal of the cgroup makes the same sign.
+fn rings(event: &EventFd, dir: Option<&Dir>) -> bool {
+    event.read().is_ok() && dir.is_some_and(|dir| dir.has("cgroup.event_control"))
+}
+
+impl Cgroup {
+    /// None without a memory controller.
+    pub(crate) fn oom_bell(&self) -> Result<Option<OomBell>> {
+        Ok(match &self.kind {
+            Kind::None => None,
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => {
+                match c.dir().map(arm_v2).transpose()? {
+                    Some(Armed::V2 { memory, .. }) => {
+                        memory.map(|(file, known)| OomBell::V2(file, known))
+                    }
+                    _ => None,
+                }
+            }
+            Kind::V1(c) => {
+                let armed = c.of("memory").map(arm_v1).transpose()?;
+                armed.map(|(event, _)| OomBell::V1(event))
+            }
+        })
+    }
+}
+
 fn kills(text: &str) -> u64 {
     keyed(text, "oom_kill").unwrap_or_default()
 }
@@ -143,11 +198,10 @@ impl Watch<'_> {
                 let count = kills(&read_again(fd)?);
                 count > std::mem::replace(known, count)
             }
-            // The removal of the cgroup makes the same sign.
             Armed::V1 {
                 memory: Some((event, dir)),
                 ..
-            } => event.read().is_ok() && dir.has("cgroup.event_control"),
+            } => rings(event, Some(dir)),
             Armed::V1 { .. } | Armed::V2 { .. } => false,
         };
         Ok(match (killed, empty) {

@@ -133,7 +133,11 @@ pub(super) fn details(name: &str) -> &'static str {
         }
         "events" => {
             "One JSON object a line: `stats` at every interval, `oom` as soon as the kernel has killed a process\n\
-             for want of memory. It ends when the container has no process left."
+             for want of memory. It ends when the container has no process left.\n\n\
+             With --follow-all the lines are of all containers of the state root, each with its time, and it goes on until it\n\
+             is ended: `present` for those that are there, then created, started, paused, resumed, stopped, deleted, with\n\
+             what else there is.\n\n\
+             \x20   # rundlet events --follow-all | jq -r 'select(.type != \"stats\") | \"\\(.time) \\(.id) \\(.type)\"'"
         }
         "top" => {
             "On a terminal the table is drawn in place, with the keys c m p i s n to sort by CPU, memory, processes, I/O,\n\

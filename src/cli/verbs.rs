@@ -19,6 +19,8 @@ use crate::container::options::Context;
 pub(super) enum Words {
     /// Exactly so many; flags may stand anywhere.
     Exactly(usize),
+    /// Exactly so many, or none with this switch; flags may stand anywhere.
+    ExactlyUnless(usize, &'static str),
     /// From and to; flags may stand anywhere.
     Between(usize, usize),
     /// The same; flags end after the first word.
@@ -107,9 +109,9 @@ pub(super) static VERBS: [Verb; 22] = [
     verb!(
         "events",
         events::run(EventsArgs),
-        Words::Exactly(1),
-        "<container-id>",
-        "print statistics and OOM kills of a container"
+        Words::ExactlyUnless(1, "follow-all"),
+        "<container-id>  |  --follow-all",
+        "print statistics and OOM kills of a container, or what becomes of all"
     ),
     verb!(
         "top",
@@ -280,7 +282,14 @@ fn any_words(args: &[OsString]) -> Lexed {
 pub(super) fn count_words(verb: &Verb, lexed: &Lexed) -> Result<(), String> {
     let count = lexed.words.len();
     let name = verb.name;
-    match verb.words {
+    let words = match verb.words {
+        Words::ExactlyUnless(wanted, switch) => {
+            let given = lexed.flags.iter().any(|(flag, _)| *flag == switch);
+            Words::Exactly(if given { 0 } else { wanted })
+        }
+        other => other,
+    };
+    match words {
         Words::Exactly(wanted) if count != wanted => Err(format!(
             "rundlet: \"{name}\" requires exactly {wanted} argument(s)"
         )),

@@ -13,7 +13,7 @@ use super::options::{Context, DeleteOptions};
 use super::status::Status;
 use super::store::{LOCK_DEADLINE, Slot, Store};
 use super::{Container, Live, Stopped, kill};
-use crate::cgroup::procs::{Deadline, describe};
+use crate::cgroup::procs::{Deadline, describe, seconds};
 use crate::cgroup::{Cgroup, KILL_LIMIT};
 use crate::error::NotExist;
 use crate::fs::culprit;
@@ -45,12 +45,11 @@ impl Patience {
     }
 
     /// The time to name when it is over.
-    fn whole(self, usual: Duration) -> f64 {
-        match self {
+    fn whole(self, usual: Duration) -> String {
+        seconds(match self {
             Patience::Usual => usual,
             Patience::Until(_, whole) => whole,
-        }
-        .as_secs_f64()
+        })
     }
 }
 

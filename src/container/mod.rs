@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod explain;
+pub(crate) mod follow;
 pub(crate) mod foreground;
 pub(crate) mod id_maps;
 mod image_check;

@@ -26,19 +26,38 @@ pub(crate) struct StateOutput {
     pub(crate) owner: String,
 }
 
-/// One line of `events`; the fields and their order are runc's.
+/// One line of `events`; the fields and their order are runc's, but for those of `--follow-all`.
 #[derive(Debug, Serialize)]
 pub(crate) struct EventOutput {
-    /// `stats` or `oom`.
+    /// `stats` or `oom`, with `--follow-all` also what becomes of a container.
     #[serde(rename = "type")]
     kind: &'static str,
     id: String,
+    /// RFC 3339, with `--follow-all`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<EventData>,
 }
 
 #[derive(Debug, Serialize)]
-struct EventData {
+#[serde(untagged)]
+enum EventData {
+    Stats(Box<StatsData>),
+    Container(ContainerData),
+}
+
+/// What a happening has to say of its container.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct ContainerData {
+    pub(crate) status: &'static str,
+    /// 0 when there is none any more.
+    pub(crate) pid: i32,
+    pub(crate) bundle: String,
+}
+
+#[derive(Debug, Serialize)]
+struct StatsData {
     #[serde(flatten)]
     cgroup: Stats,
     /// Always empty: what a class of service has used is not read.
@@ -52,7 +71,7 @@ struct IntelRdt {}
 
 impl EventOutput {
     pub(super) fn stats(id: &str, cgroup: Stats) -> Self {
-        let data = EventData {
+        let data = StatsData {
             cgroup,
             intel_rdt: IntelRdt {},
             network_interfaces: (),
@@ -60,7 +79,26 @@ impl EventOutput {
         Self {
             kind: "stats",
             id: id.to_owned(),
-            data: Some(data),
+            time: None,
+            data: Some(EventData::Stats(Box::new(data))),
+        }
+    }
+
+    /// Something that has become of a container; `data` is as it is now.
+    pub(super) fn of(kind: &'static str, id: &str, data: Option<ContainerData>) -> Self {
+        Self {
+            kind,
+            id: id.to_owned(),
+            time: None,
+            data: data.map(EventData::Container),
+        }
+    }
+
+    /// The same with the time.
+    pub(super) fn now(self) -> Self {
+        Self {
+            time: Some(crate::log::rfc3339(std::time::SystemTime::now())),
+            ..self
         }
     }
 
@@ -68,6 +106,7 @@ impl EventOutput {
         Self {
             kind: "oom",
             id: id.to_owned(),
+            time: None,
             data: None,
         }
     }

@@ -136,6 +136,14 @@ impl Store {
         }
     }
 
+    /// The state root's path, with a directory there.
+    pub(super) fn root(&self) -> Result<&Path> {
+        if !self.path.is_dir() {
+            self.make_root()?;
+        }
+        Ok(&self.path)
+    }
+
     /// Made with mode 0700 whatever the umask (S3).
     fn make_root(&self) -> Result<()> {
         use std::os::unix::fs::DirBuilderExt as _;

@@ -133,12 +133,20 @@ impl Sampler {
         Ok(out)
     }
 
+    /// None of those that were named is there any more.
+    pub(crate) fn is_over(&self) -> bool {
+        match &self.of {
+            Of::These(ids) => ids.iter().all(|id| self.store.slot(id).is_err()),
+            Of::Live | Of::All => false,
+        }
+    }
+
     fn one(&mut self, id: &str) -> Result<Option<Usage>> {
         let slot = self.store.slot(id)?;
         let brief = slot.read_brief()?;
         let status = status::from(&slot, brief.creator, brief.init, &brief.cgroup)?;
         let shown = match status {
-            Status::Creating => false,
+            Status::Creating => matches!(self.of, Of::These(_)),
             Status::Stopped => !matches!(self.of, Of::Live),
             Status::Created | Status::Running | Status::Paused => true,
         };
@@ -158,8 +166,8 @@ impl Sampler {
             io: None,
             pressure: Pressures::default(),
         };
-        if status != Status::Stopped {
-            usage.pid = brief.init.map_or(0, |init| init.pid);
+        if let Some(init) = brief.init.filter(|_| status != Status::Stopped) {
+            usage.pid = init.pid;
             let cgroup = Cgroup::open(&brief.cgroup)?;
             if cgroup.exists() {
                 let at = Instant::now();
@@ -225,8 +233,8 @@ impl Sampler {
 
 /// With two digits behind the point.
 fn percent(nanos: u64, time: Duration) -> f64 {
-    let share = Duration::from_nanos(nanos).as_secs_f64() / time.as_secs_f64().max(1e-9);
-    (share * 10_000.0).round() / 100.0
+    let hundredths = u128::from(nanos) * 10_000 / time.as_nanos().max(1);
+    f64::from(u32::try_from(hundredths).unwrap_or(u32::MAX)) / 100.0
 }
 
 fn rate(count: u64, time: Duration) -> u64 {

@@ -57,6 +57,7 @@ mod field_process;
 mod field_resources;
 mod field_setup;
 mod fields;
+mod follow;
 mod freezer;
 mod hardening;
 mod holes_of_old;
@@ -138,6 +139,7 @@ fn main() -> ExitCode {
         output::TESTS,
         events::TESTS,
         top::TESTS,
+        follow::TESTS,
         against_runc::TESTS,
         chrooted::TESTS,
         check::TESTS,

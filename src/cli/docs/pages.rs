@@ -191,11 +191,36 @@ created; options change them, or a process.json replaces them. It runs in the co
         verb: "events",
         description: "The numbers are those of the container's cgroups: bytes, nanoseconds, and for a limit that is not set the
             greatest number there is. Of what a controller would count that the host does not have, nothing or 0 is shown.
-            The first line comes after the first interval.",
+            The first line comes after the first interval.
+
+With --follow-all each line has type, id, time (RFC 3339) and, as the type has it, data:
+
+    present  it was there when the watch began
+    created  its process waits for the start
+    started  it runs
+    paused   its processes are frozen, by whomever
+    resumed  they go on
+    oom      the kernel has killed a process for want of memory; no data
+    stopped  its process has ended
+    deleted  its state is gone
+    stats    what it uses, at every interval; data as of one container
+
+The others' data have status, pid (0 when it is stopped) and bundle as they are at that moment, which may be one step further. What is too
+short to be seen is left out: of a container that is deleted before it could be looked at, and of one whose creation failed, there is
+deleted alone, without data. On cgroup v1 delete --force freezes what it kills, which may show as paused and resumed. A state root that does
+not exist is made; when it is removed the command ends with an error. With --stats the statistics of all are printed once.",
         exit_status: "",
         examples: &[
             ("rundlet events --stats web", "What the container has used until now:"),
             ("rundlet events --interval 1m web", "The same every minute, and OOM kills as they happen:"),
+            (
+                "rundlet events --follow-all | jq -r 'select(.type != \"stats\") | \"\\(.time) \\(.id) \\(.type)\"'",
+                "What becomes of all containers, without the numbers:",
+            ),
+            (
+                "rundlet --root /run/containerd/runc/k8s.io events --follow-all --interval 10s >>log",
+                "Those of containerd, with their numbers every ten seconds:",
+            ),
         ],
     },
     Page {

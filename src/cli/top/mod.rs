@@ -76,7 +76,6 @@ pub(super) fn run(context: &Context, args: &TopArgs) -> Result<i32> {
         sampler: Sampler::new(context, of)?,
         interval,
         sort,
-        named: !args.ids.is_empty(),
     };
     if format == Format::Table && count.is_none() && std::io::stdout().is_terminal() {
         let title = format!("rundlet top {}", context.root.display());
@@ -90,14 +89,13 @@ struct Top {
     sampler: Sampler,
     interval: Duration,
     sort: Sort,
-    /// It ends when these have gone.
-    named: bool,
 }
 
 impl Top {
+    /// None when the containers that were named have gone.
     fn sample(&mut self) -> Result<Option<Vec<Usage>>> {
         let usage = self.sampler.sample()?;
-        Ok((!self.named || !usage.is_empty()).then_some(usage))
+        Ok((!self.sampler.is_over()).then_some(usage))
     }
 
     /// The first sample is what the first table's rates are taken from.

@@ -126,7 +126,7 @@ fn cells(usage: &Usage, host: Option<u64>) -> [String; COLUMNS] {
         let tenths = u128::from(memory.working_set) * 1000 / u128::from(most.max(1));
         Some(format!("{}.{}", tenths / 10, tenths % 10))
     });
-    let stalls = averages(usage).map(|average| average.map(|average| format!("{average:.0}")));
+    let stalls = averages(usage).map(|average| average.map(|average| decimal(average, 0)));
     let pressure = stalls
         .iter()
         .any(Option::is_some)
@@ -136,7 +136,7 @@ fn cells(usage: &Usage, host: Option<u64>) -> [String; COLUMNS] {
         usage.status.to_owned(),
         usage
             .cpu_percent
-            .map_or_else(unknown, |percent| format!("{percent:.1}")),
+            .map_or_else(unknown, |percent| decimal(percent, 1)),
         memory.map_or_else(unknown, |memory| size(memory.working_set)),
         memory
             .and_then(|memory| memory.limit)
@@ -149,6 +149,16 @@ fn cells(usage: &Usage, host: Option<u64>) -> [String; COLUMNS] {
             .map_or_else(unknown, size),
         pressure.unwrap_or_else(unknown),
     ]
+}
+
+/// Cut off behind so many digits; by what writes JSON, as the standard library's way would be here for this alone.
+fn decimal(number: f64, digits: usize) -> String {
+    let text = serde_json::to_string(&number).unwrap_or_default();
+    let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
+    match digits {
+        0 => whole.to_owned(),
+        _ => format!("{whole}.{:0<digits$}", &part[..part.len().min(digits)]),
+    }
 }
 
 /// `MemTotal:       8131420 kB`
@@ -260,7 +270,7 @@ mod tests {
             [
                 "a-long-name",
                 "running",
-                "123.5",
+                "123.4",
                 "1.5KiB",
                 "3.0KiB",
                 "50.0",
@@ -274,6 +284,19 @@ mod tests {
         assert!(rows.iter().all(|row| row.len() == heading.len()));
         assert_eq!(heading.find("STATUS"), rows[0].find("running"));
         assert_eq!(lines(&[]).0.split_whitespace().next(), Some("ID"));
+    }
+
+    #[test]
+    fn decimals() {
+        for (number, digits, text) in [
+            (0.0, 1, "0.0"),
+            (0.05, 1, "0.0"),
+            (12.345, 1, "12.3"),
+            (100.0, 1, "100.0"),
+            (99.99, 0, "99"),
+        ] {
+            assert_eq!(decimal(number, digits), text);
+        }
     }
 
     #[test]
