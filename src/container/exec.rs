@@ -183,10 +183,8 @@ impl Tenant {
         // Asked only after a refusal.
         let may_stay_outside =
             || options.cgroups.is_empty() && context.ignores_cgroup_permissions();
-        let namespaces = record
-            .namespaces
-            .iter()
-            .fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
+        let kinds = record.namespaces.iter();
+        let namespaces = kinds.fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
         let root = placement::root_of_init(live)?;
         let affinity = &process.cpu_affinity;
         if !affinity.initial.is_empty() {
