@@ -34,6 +34,10 @@ pub(crate) fn ensure() -> Result<()> {
     if PROTECTED.load(Relaxed) {
         return Ok(());
     }
+    execute_protected().inspect_err(|_| timings::phase("protect"))
+}
+
+fn execute_protected() -> Result<()> {
     if is_protected()? {
         PROTECTED.store(true, Relaxed);
         return Ok(());

@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 use clap::{Args as _, Command};
 
 use super::globals::Globals;
-use super::{VERBS, Verb, find, print};
+use super::print;
+use super::verbs::{self, VERBS, Verb, Words};
 use crate::container::options::Context;
 
 #[derive(clap::Args)]
@@ -18,7 +19,7 @@ pub(super) struct HelpArgs {
 pub(super) fn run(_: &Context, args: &HelpArgs) -> Result<i32> {
     match args.topic.first() {
         None => print(&overview())?,
-        Some(topic) => match find(&topic.to_string_lossy()) {
+        Some(topic) => match verbs::find(&topic.to_string_lossy()) {
             Some(verb) => print(&page(verb))?,
             None => bail!("No help topic for '{}'", topic.display()),
         },
@@ -48,7 +49,7 @@ VERBS:
 ";
 
 pub(super) fn dress(verb: &Verb, command: Command) -> Command {
-    let options = if matches!(verb.words, super::Words::Any) {
+    let options = if matches!(verb.words, Words::Any) {
         ""
     } else {
         "[option...] "
@@ -124,11 +125,23 @@ pub(super) fn details(name: &str) -> &'static str {
              output is filtered by process id and needs a PID column. With --format json only ids are printed."
         }
         "delete" => {
-            "With --force a running container is killed first, and one that does not exist is no error."
+            "With --force a running container is killed first, and one that does not exist is no error.\n\n\
+             It waits for another command that is changing the container (30s), for processes to die of SIGKILL (10s), and\n\
+             for the cgroup to become empty (2s); --timeout is one time for all of these. Then the error names the processes\n\
+             that do not go, their states and what they wait in, and the container's state is kept for another delete.\n\n\
+             \x20   # rundlet delete --force --timeout 1m web"
         }
         "events" => {
             "One JSON object a line: `stats` at every interval, `oom` as soon as the kernel has killed a process\n\
              for want of memory. It ends when the container has no process left."
+        }
+        "top" => {
+            "On a terminal the table is drawn in place, with the keys c m p i s n to sort by CPU, memory, processes, I/O,\n\
+             pressure or id, and q to end. Elsewhere, and with --count or --once, the tables come one below the other, with\n\
+             --format json an object a line for each container. CPU % is of one CPU. MEMORY is without file pages that were\n\
+             not used lately; MEM % is of the limit, or of the host's memory. READ and WRITE are bytes of block devices.\n\
+             PRESSURE is the part of the last ten seconds, in %, in which a process waited for CPU/memory/I/O (cgroup v2).\n\n\
+             \x20   # rundlet top --once --sort memory"
         }
         "list" => "The state root is chosen by the global option --root.",
         "spec" => {

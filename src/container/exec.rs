@@ -35,7 +35,6 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
     let id = options.id.as_str();
     sealed::ensure()?;
     let preserved = placement::preserve_descriptors(options.preserve_fds)?;
-    timings::phase("state");
     let container = Container::open(context, id)?;
     match container.status {
         Status::Stopped => {
@@ -230,7 +229,7 @@ impl Tenant {
                 ignored_signals: host.ignored_signals,
                 in_user_namespace: record.has(Kind::User),
                 bounding: host.bounding,
-                dumpable: host.is_unprivileged(),
+                dumpable: placement::born_dumpable(host),
                 groups: Groups::at_birth(host.setgroups_denied),
                 new_keyring: record.new_keyring,
                 memory_policy: record.memory_policy.as_ref(),

@@ -344,7 +344,7 @@ impl<'a> Launch<'a> {
                 ignored_signals: self.host.ignored_signals,
                 in_user_namespace: self.plan.namespaces.has(Kind::User),
                 bounding: self.host.bounding,
-                dumpable: self.host.is_unprivileged(),
+                dumpable: placement::born_dumpable(&self.host),
                 groups: match Groups::at_birth(self.host.setgroups_denied) {
                     Groups::Inherited if self.host.is_unprivileged() => Groups::UntilRoot,
                     groups => groups,

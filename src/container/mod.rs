@@ -32,6 +32,7 @@ pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod update;
+pub(crate) mod usage;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -45,6 +46,7 @@ use self::status::Status;
 use self::store::{Slot, Store};
 use crate::cgroup::Cgroup;
 use crate::sys::pidfd;
+use crate::timings;
 
 /// A container that exists, as its record and the kernel describe it at the time of opening.
 pub(crate) struct Container {
@@ -68,6 +70,7 @@ pub(crate) struct Stopped(pub(crate) Container);
 
 impl Container {
     pub(crate) fn open(context: &Context, id: &str) -> Result<Container> {
+        timings::phase("state");
         Container::load(Store::new(context).slot(id)?)
     }
 

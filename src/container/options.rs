@@ -2,6 +2,7 @@
 //! file beside this one. Nothing here is checked against the host; numbers and signals are already numbers.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::criu::dump::DumpFlags;
 use crate::criu::options::Common;
@@ -149,6 +150,8 @@ pub(crate) struct MountsOptions {
 pub(crate) struct DeleteOptions {
     pub(crate) id: String,
     pub(crate) force: bool,
+    /// For all waits together; not given, each has its own.
+    pub(crate) timeout: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]

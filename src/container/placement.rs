@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use super::Live;
 use crate::error::StepFailed;
 use crate::fs::{culprit, procfs};
-use crate::init::PidNamespace;
+use crate::init::{Dumpable, PidNamespace};
 use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::landlock::Landlock;
@@ -161,6 +161,15 @@ pub(super) fn hide_from_container(host: &Host) -> Result<()> {
         return Ok(());
     }
     nix::sys::prctl::set_dumpable(false).context("make the runtime non-dumpable")
+}
+
+/// What [`hide_from_container`] has left to the process that is cloned next.
+pub(super) fn born_dumpable(host: &Host) -> Dumpable {
+    if host.is_unprivileged() {
+        Dumpable::UntilPlaced
+    } else {
+        Dumpable::No
+    }
 }
 
 /// Writes the offsets of the time namespace that the init has made and not yet entered.

@@ -11,10 +11,12 @@ use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 use super::options::Context;
 use super::store::GATE;
 use super::{Container, Created, Live, kill, status};
+use crate::cgroup::KILL_LIMIT;
 use crate::fs::culprit;
 use crate::hooks;
 use crate::plan::hooks::longest;
 use crate::sd_notify::{self, Relay};
+use crate::timings;
 
 /// How long an init that was told to go may take to become the program, less what startContainer hooks may take.
 const EXEC_LIMIT: Duration = Duration::from_secs(60);
@@ -25,11 +27,14 @@ pub(crate) fn start(context: &Context, id: &str) -> Result<()> {
     let relay = relay(live.container.slot.dir.as_fd(), || {
         Ok(Pid::from_raw(live.init.pid))
     })?;
+    timings::phase("start");
     let gate = open_gate(&created)?;
     if !live.container.record.hooks.poststart.is_empty() {
+        timings::phase("wait for exec");
         await_exec(&gate, live)?;
     }
     poststart(live)?;
+    timings::phase("readiness");
     relay.map_or(Ok(()), |relay| relay.run(live.pidfd()))
 }
 
@@ -51,10 +56,11 @@ pub(super) fn poststart(live: &Live) -> Result<()> {
     if record.hooks.poststart.is_empty() {
         return Ok(());
     }
+    timings::phase("poststart hooks");
     let state = record.state.json("running", live.init.pid)?;
     let outcome = hooks::run(&record.hooks.poststart, "poststart", &state);
     if outcome.is_err() {
-        kill::kill_all(live)?;
+        kill::kill_all(live, KILL_LIMIT)?;
     }
     outcome
 }

@@ -32,8 +32,7 @@ pub(crate) struct Child<'a> {
     pub(crate) in_user_namespace: bool,
     /// The bounding set outside of a user namespace.
     pub(crate) bounding: u64,
-    /// The runtime could not make itself non-dumpable before the clone (E2).
-    pub(crate) dumpable: bool,
+    pub(crate) dumpable: Dumpable,
     pub(crate) groups: Groups,
     pub(crate) new_keyring: bool,
     /// Of the container, so for exec as well.
@@ -49,6 +48,14 @@ pub(crate) struct Child<'a> {
     pub(crate) cwd_pending: bool,
     /// The user's, where it had to be looked up before the end.
     pub(crate) home: Option<String>,
+}
+
+/// Whether this process was born dumpable (E2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dumpable {
+    No,
+    /// An unprivileged runtime could not make itself non-dumpable before the clone.
+    UntilPlaced,
 }
 
 /// The supplementary groups that this process was born with.
@@ -126,7 +133,7 @@ pub(super) fn await_placed(child: &mut Child<'_>) -> Result<()> {
 
 /// Of an unprivileged runtime: it has just written this process's files in /proc, which it could not were they root's (E2).
 pub(super) fn hide(child: &Child<'_>) -> Result<()> {
-    if child.dumpable {
+    if child.dumpable == Dumpable::UntilPlaced {
         nix::sys::prctl::set_dumpable(false).context("make the process non-dumpable")?;
     }
     Ok(())

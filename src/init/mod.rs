@@ -18,7 +18,7 @@ mod tenant;
 
 use anyhow::Result;
 
-pub(crate) use child::{Child, ContainerPart, Groups, PidNamespace};
+pub(crate) use child::{Child, ContainerPart, Dumpable, Groups, PidNamespace};
 pub(crate) use live::{Joined, MountChange, change_mounts};
 pub(crate) use stage::{enter_container, enter_running, enter_staged};
 

@@ -12,8 +12,8 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, makedev, mknodat};
 use nix::unistd::{UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
-use super::mount::Tree;
 use super::sources::Sources;
+use super::target::Tree;
 use super::{DIR_MODE, FILE_MODE};
 use crate::fs::inroot::{self, Links};
 use crate::plan::devices::{LINKS, Node, NodeKind};

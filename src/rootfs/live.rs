@@ -12,8 +12,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 
 use super::bases::Bases;
-use super::mount::Tree;
 use super::mount_table::Table;
+use super::target::{Tree, target};
 use super::{mount, sources};
 use crate::fs::inroot::{self, Links};
 use crate::fs::procfs::ProcHandle;
@@ -106,7 +106,7 @@ fn add_one(op: &MountOp, tree: Option<OwnedFd>, root: BorrowedFd<'_>) -> Result<
             };
             // Made here if it is missing, and looked up once more below.
             let tree = whole(root);
-            ensure_not_root(mount::target(op, &tree, true)?.as_fd(), root)?;
+            ensure_not_root(target(op, &tree, true)?.as_fd(), root)?;
             mount::tmpfs(op, fs, copy_up, &tree)
         }
         _ => bail!("the source was not opened"),
@@ -116,7 +116,7 @@ fn add_one(op: &MountOp, tree: Option<OwnedFd>, root: BorrowedFd<'_>) -> Result<
 fn bind(op: &MountOp, root: BorrowedFd<'_>, tree: BorrowedFd<'_>) -> Result<()> {
     let kind = inroot::file_type(tree).context("look at the source")?;
     let is_dir = kind == SFlag::S_IFDIR;
-    let target = mount::target(op, &whole(root), is_dir)?;
+    let target = target(op, &whole(root), is_dir)?;
     ensure_not_root(target.as_fd(), root)?;
     let on_dir = inroot::file_type(target.as_fd()).context("look at the target")? == SFlag::S_IFDIR;
     ensure!(

@@ -25,6 +25,7 @@ pub(crate) mod pivot;
 pub(crate) mod restored;
 pub(crate) mod restored_check;
 mod sources;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -80,7 +81,7 @@ pub(crate) fn prepare(
         read_only_later: Vec::new(),
         null: None,
     };
-    let mut tree = mount::Tree {
+    let mut tree = target::Tree {
         root: root.fd.as_fd(),
         bases: Bases::default(),
     };

@@ -1,8 +1,6 @@
 //! The root mount: propagation before it (M2), attaching it, making it `/` (M3). Called by `mod.rs`.
 
-use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +12,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 
 use super::mask;
+use crate::fs::mountinfo;
 use crate::plan::mounts::Propagation;
 use crate::plan::rootfs::RootfsPlan;
 use crate::sys::fd::{Later, done};
@@ -214,8 +213,7 @@ fn detach_here() -> nix::Result<()> {
 
 /// The old root stays below the new one. What would be worth going back for goes first: the host's proc and sysfs.
 fn move_root(root: BorrowedFd<'_>) -> Result<()> {
-    let table =
-        std::fs::read_to_string("/proc/self/mountinfo").context("read `/proc/self/mountinfo`")?;
+    let table = mountinfo::read_own()?;
     // The name that the table has for our own root, to leave its proc and sysfs alone; nothing is opened by it.
     let name = format!("/proc/self/fd/{}", root.as_raw_fd());
     let own = nix::fcntl::readlink(name.as_str()).with_context(|| format!("read link `{name}`"))?;
@@ -252,45 +250,12 @@ fn hide(path: &Path) -> Result<()> {
 }
 
 /// Where whole proc and sysfs file systems are mounted, other than below the container's root.
-pub(crate) fn kernel_mounts(table: &str, root: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for line in table.lines() {
-        let Some((front, back)) = line.split_once(" - ") else {
-            continue;
-        };
-        let mut fields = front.split(' ').skip(3);
-        let (Some(top), Some(point)) = (fields.next(), fields.next()) else {
-            continue;
-        };
-        let fstype = back.split(' ').next().unwrap_or_default();
-        let point = unescape(point);
-        if matches!(fstype, "proc" | "sysfs") && top == "/" && !point.starts_with(root) {
-            found.push(point);
-        }
-    }
-    found
-}
-
-/// Blanks, tabs, newlines and backslashes are written as three octal digits there.
-fn unescape(text: &str) -> PathBuf {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let code = tail
-            .get(..3)
-            .and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) if first == b'\\' => {
-                out.push(byte);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            _ => {
-                out.push(first);
-                rest = tail;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(out))
+pub(crate) fn kernel_mounts(table: &[u8], root: &Path) -> Vec<PathBuf> {
+    mountinfo::lines(table)
+        .filter(|mount| matches!(mount.kind, b"proc" | b"sysfs") && mount.root() == Path::new("/"))
+        .map(|mount| mount.point())
+        .filter(|point| !point.starts_with(root))
+        .collect()
 }
 
 #[cfg(test)]
@@ -299,7 +264,7 @@ mod tests {
 
     #[test]
     fn finds_the_whole_proc_and_sysfs_of_the_host() {
-        let table = "22 27 0:21 / /proc rw,relatime - proc proc rw\n\
+        let table = b"22 27 0:21 / /proc rw,relatime - proc proc rw\n\
             23 27 0:22 / /sys rw shared:3 - sysfs sysfs rw\n\
             24 27 0:22 /fs /mnt rw - sysfs sysfs rw\n\
             25 27 0:21 / /c/rootfs/proc rw - proc proc rw\n\

@@ -1,12 +1,11 @@
 //! Executes this program once more from a file that nobody can write: a detached overlay of its directory without an upper
-//! layer (E1). Called by `start.rs` before libc has started, which spares a command a whole start, and by `sealed` where that
+//! layer (E1). Called by `early.rs` before libc has started, which spares a command a whole start, and by `sealed` where that
 //! was not done.
 //!
-//! What must be true, for the first of the two: nothing here needs memory, relocated data or libc, and nothing can panic. What
-//! fails is left as it was and said by a number, for the other caller to deal with.
+//! What must be true, for the first of the two: nothing here needs the heap, relocated data or a thread's own, and nothing can
+//! panic. What fails is left as it was and said by a number, for the other caller to deal with.
 
-use std::ffi::{CStr, CString, c_char};
-use std::mem::MaybeUninit;
+use std::ffi::{CStr, CString, c_char, c_long, c_uint};
 
 use nix::errno::Errno;
 
@@ -17,9 +16,9 @@ pub(crate) const SELF: &CStr = c"/proc/self/exe";
 /// An overlay without an upper layer needs two lower ones; this one is never looked into, it only has to be a directory of
 /// every host.
 const SECOND_LAYER: &CStr = c"/etc";
-/// The second layer of a program in the first one.
-const OTHER_LAYER: &CStr = c"/";
-/// The longest path that readlink(2) is asked for, and the longest that fsconfig(2) takes is far below.
+/// The second layer for a program that lies in the first of these.
+const ROOT: &CStr = c"/";
+/// The longest path of the program; fsconfig(2) takes no longer ones than a quarter of it.
 const LONGEST: usize = 1024;
 
 /// Executes the protected program with these arguments and this environment. Returns only on failure.
@@ -34,155 +33,145 @@ pub(crate) fn execute(args: &[CString], env: &[CString]) -> Errno {
 /// # Safety
 /// Both are lists of strings ended by a null, as execve(2) takes them.
 pub(super) unsafe fn try_execute(args: *const *const c_char, env: *const *const c_char) -> i32 {
-    let mut path = MaybeUninit::<[u8; LONGEST]>::uninit();
-    let path = path.as_mut_ptr().cast::<u8>();
-    // SAFETY: the kernel writes at most so many bytes, and one is left for the null.
-    let length = unsafe {
-        call(
-            libc::SYS_readlink,
-            [SELF.as_ptr() as usize, path as usize, LONGEST - 1, 0, 0],
-        )
+    let mut path = [0_u8; LONGEST];
+    let room = [
+        SELF.as_ptr().addr(),
+        path.as_mut_ptr().expose_provenance(),
+        LONGEST - 1,
+        0,
+        0,
+    ];
+    // SAFETY: the kernel reads a string and writes at most so many bytes; the last one stays null.
+    let length = match unsafe { call(libc::SYS_readlink, room) } {
+        Ok(length) => length,
+        Err(error) => return error,
     };
-    let Ok(mut slash) = usize::try_from(length) else {
-        return -error_of(length);
+    let text = path.get(..length).unwrap_or_default();
+    let Some(slash) = text.iter().rposition(|byte| *byte == b'/') else {
+        return libc::ENOENT;
     };
-    // SAFETY: within the array, as `length` is below its size.
-    unsafe { path.add(slash).write(0) };
-    loop {
-        let Some(before) = slash.checked_sub(1) else {
-            return libc::ENOENT;
-        };
-        slash = before;
-        // SAFETY: below `length`.
-        if unsafe { path.add(slash).read() } == b'/' {
-            break;
-        }
+    if let Some(byte) = path.get_mut(slash) {
+        *byte = 0;
     }
-    // SAFETY: at most the place of the null.
-    let name = unsafe { path.add(slash + 1) };
-    // SAFETY: as above. It ends the directory's name there.
-    unsafe { path.add(slash).write(0) };
-    let directory = if slash == 0 {
-        OTHER_LAYER.as_ptr()
-    } else {
-        path.cast_const().cast::<c_char>()
+    let string = |from| path.get(from..).map(CStr::from_bytes_until_nul);
+    let (Some(Ok(directory)), Some(Ok(name))) = (string(0), string(slash + 1)) else {
+        return libc::ENOENT;
     };
-    // SAFETY: `directory` and `name` are strings, and the rest is the caller's word.
-    unsafe { from_overlay(directory, name.cast_const().cast(), args, env) }
+    let directory = if directory.is_empty() {
+        ROOT
+    } else {
+        directory
+    };
+    // SAFETY: the caller vouches for both lists.
+    unsafe { from_overlay(directory, name, args, env) }
 }
 
 /// # Safety
-/// As [`try_execute`]; `directory` and `name` are strings.
+/// As [`try_execute`].
 unsafe fn from_overlay(
-    directory: *const c_char,
-    name: *const c_char,
+    directory: &CStr,
+    name: &CStr,
     args: *const *const c_char,
     env: *const *const c_char,
 ) -> i32 {
-    // SAFETY: both are strings.
-    let second = if unsafe { same(directory, SECOND_LAYER.as_ptr()) } {
-        OTHER_LAYER
-    } else {
-        SECOND_LAYER
+    let tree = match overlay(directory) {
+        Ok(tree) => tree,
+        Err(error) => return error,
     };
-    let (overlay, cloexec) = (c"overlay", libc::FSOPEN_CLOEXEC as usize);
+    let flags = libc::O_PATH | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+    let flags = flags.cast_unsigned() as usize;
+    let arguments = [tree, name.as_ptr().addr(), flags, 0, 0];
     // SAFETY: the kernel reads one string.
-    let context = unsafe {
-        call(
-            libc::SYS_fsopen,
-            [overlay.as_ptr() as usize, cloexec, 0, 0, 0],
-        )
-    };
-    let Ok(context) = usize::try_from(context) else {
-        return -error_of(context);
-    };
-    let config = |command: libc::c_uint, key: *const c_char, value: *const c_char| {
-        let arguments = [context, command as usize, key as usize, value as usize, 0];
-        // SAFETY: `key` and `value` are null or strings, as the callers below give them.
-        unsafe { call(libc::SYS_fsconfig, arguments) }
-    };
-    let layer =
-        |path: *const c_char| config(libc::FSCONFIG_SET_STRING, c"lowerdir+".as_ptr(), path);
-    let none = std::ptr::null::<c_char>();
-    let mut done = layer(directory);
-    if done == 0 {
-        done = layer(second.as_ptr());
-    }
-    if done == 0 {
-        done = config(libc::FSCONFIG_CMD_CREATE, none, none);
-    }
-    if done == 0 {
-        let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-        let arguments = [
-            context,
-            libc::FSMOUNT_CLOEXEC as usize,
-            attributes as usize,
-            0,
-            0,
-        ];
-        // SAFETY: the call takes integers.
-        done = unsafe { call(libc::SYS_fsmount, arguments) };
-    }
-    if let Ok(tree) = usize::try_from(done)
-        && done > 0
-    {
-        let flags = (libc::O_PATH | libc::O_CLOEXEC | libc::O_NOFOLLOW) as usize;
-        // SAFETY: the kernel reads one string.
-        done = unsafe { call(libc::SYS_openat, [tree, name as usize, flags, 0, 0]) };
-        if let Ok(file) = usize::try_from(done) {
-            let here = libc::AT_EMPTY_PATH as usize;
-            let empty = c"".as_ptr() as usize;
-            let arguments = [file, empty, args as usize, env as usize, here];
+    let error = match unsafe { call(libc::SYS_openat, arguments) } {
+        Err(error) => error,
+        Ok(file) => {
+            let here = libc::AT_EMPTY_PATH.cast_unsigned() as usize;
+            let arguments = [file, c"".as_ptr().addr(), args.addr(), env.addr(), here];
             // SAFETY: lists and strings, as the caller vouches. It does not return on success.
-            done = unsafe { call(libc::SYS_execveat, arguments) };
-            // SAFETY: opened above, and nobody else's.
-            unsafe { call(libc::SYS_close, [file, 0, 0, 0, 0]) };
+            let error = unsafe { call(libc::SYS_execveat, arguments) };
+            close(file);
+            error.err().unwrap_or(libc::EIO)
         }
-        // SAFETY: the same.
-        unsafe { call(libc::SYS_close, [tree, 0, 0, 0, 0]) };
+    };
+    close(tree);
+    error
+}
+
+/// The descriptor of the mount.
+fn overlay(directory: &CStr) -> Result<usize, i32> {
+    let cloexec = libc::FSOPEN_CLOEXEC as usize;
+    let arguments = [c"overlay".as_ptr().addr(), cloexec, 0, 0, 0];
+    // SAFETY: the kernel reads one string.
+    let context = unsafe { call(libc::SYS_fsopen, arguments) }?;
+    let mount = || {
+        let second = if directory == SECOND_LAYER {
+            ROOT
+        } else {
+            SECOND_LAYER
+        };
+        for layer in [directory, second] {
+            configure(
+                context,
+                libc::FSCONFIG_SET_STRING,
+                Some((c"lowerdir+", layer)),
+            )?;
+        }
+        configure(context, libc::FSCONFIG_CMD_CREATE, None)?;
+        let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+        // Where a number is too small for them no such mount is made.
+        let attributes = usize::try_from(attributes).unwrap_or(usize::MAX);
+        let cloexec = libc::FSMOUNT_CLOEXEC as usize;
+        // SAFETY: the call takes integers.
+        unsafe { call(libc::SYS_fsmount, [context, cloexec, attributes, 0, 0]) }
+    };
+    let mounted = mount();
+    close(context);
+    mounted
+}
+
+fn configure(
+    context: usize,
+    command: c_uint,
+    option: Option<(&CStr, &CStr)>,
+) -> Result<usize, i32> {
+    let (key, value) = option.map_or((0, 0), |(key, value)| {
+        (key.as_ptr().addr(), value.as_ptr().addr())
+    });
+    // SAFETY: the kernel reads two strings, or none.
+    unsafe {
+        call(
+            libc::SYS_fsconfig,
+            [context, command as usize, key, value, 0],
+        )
     }
-    // SAFETY: the same.
-    unsafe { call(libc::SYS_close, [context, 0, 0, 0, 0]) };
-    -error_of(done)
 }
 
-/// # Safety
-/// Both are strings.
-pub(super) unsafe fn same(one: *const c_char, other: *const c_char) -> bool {
-    let mut at = 0;
-    loop {
-        // SAFETY: not beyond the first null of either, as all before were equal and not null.
-        let (a, b) = unsafe { (one.add(at).read(), other.add(at).read()) };
-        if a != b {
-            return false;
-        }
-        if a == 0 {
-            return true;
-        }
-        at += 1;
-    }
+fn close(fd: usize) {
+    // SAFETY: one that was opened here.
+    let _ = unsafe { call(libc::SYS_close, [fd, 0, 0, 0, 0]) };
 }
 
-fn error_of(returned: isize) -> i32 {
-    // A kernel's error number is at most 4095.
-    returned as i32
-}
-
-/// A system call by itself, for libc's keeps the error in memory that a thread has to have been given. Returns the negative
-/// number of an error.
+/// A system call by itself, for libc's keeps the error in memory that a thread has to have been given. The error is its number.
 ///
 /// # Safety
 /// What `arguments` point to is what that call takes.
+pub(super) unsafe fn call(number: c_long, arguments: [usize; 5]) -> Result<usize, i32> {
+    // SAFETY: as the caller vouches.
+    let returned = unsafe { raw(number, arguments) };
+    usize::try_from(returned).map_err(|_| i32::try_from(-returned).unwrap_or(libc::EIO))
+}
+
+/// # Safety
+/// As [`call`].
 #[cfg(target_arch = "x86_64")]
-pub(super) unsafe fn call(number: libc::c_long, arguments: [usize; 5]) -> isize {
-    let [a, b, c, d, e] = arguments;
+unsafe fn raw(number: c_long, [rdi, rsi, rdx, r10, r8]: [usize; 5]) -> isize {
     let returned;
     // SAFETY: the instruction changes these registers and what the call writes to, for which the caller vouches.
     unsafe {
         std::arch::asm!(
             "syscall",
-            inlateout("rax") number as isize => returned,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
+            inlateout("rax") number => returned,
+            in("rdi") rdi, in("rsi") rsi, in("rdx") rdx, in("r10") r10, in("r8") r8,
             lateout("rcx") _, lateout("r11") _,
             options(nostack),
         );
@@ -190,15 +179,14 @@ pub(super) unsafe fn call(number: libc::c_long, arguments: [usize; 5]) -> isize 
     returned
 }
 
-/// The same where the program starts with libc.
+/// Where the program starts with libc.
 ///
 /// # Safety
-/// As above.
+/// As [`call`].
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) unsafe fn call(number: libc::c_long, arguments: [usize; 5]) -> isize {
-    let [a, b, c, d, e] = arguments;
+unsafe fn raw(number: c_long, [first, second, third, fourth, fifth]: [usize; 5]) -> isize {
     // SAFETY: as the caller vouches.
-    let returned = unsafe { libc::syscall(number, a, b, c, d, e) };
+    let returned = unsafe { libc::syscall(number, first, second, third, fourth, fifth) };
     if returned < 0 {
         -(Errno::last_raw() as isize)
     } else {

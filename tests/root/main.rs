@@ -39,11 +39,13 @@ mod chrooted;
 mod command_line;
 mod conversions;
 mod delegation;
+mod delete_timeout;
 mod devices;
 mod doctor;
 mod dry_run;
 mod error_catalogue;
 mod error_mistakes;
+mod error_steps;
 mod errors;
 mod events;
 mod exec;
@@ -102,6 +104,7 @@ mod systemd_units;
 mod systemd_users;
 mod time_namespace;
 mod timings;
+mod top;
 mod tty;
 mod update;
 mod update_devices;
@@ -129,9 +132,12 @@ fn main() -> ExitCode {
         hardening::TESTS,
         holes_of_old::TESTS,
         waits::TESTS,
+        delete_timeout::TESTS,
+        error_steps::TESTS,
         chaos::TESTS,
         output::TESTS,
         events::TESTS,
+        top::TESTS,
         against_runc::TESTS,
         chrooted::TESTS,
         check::TESTS,

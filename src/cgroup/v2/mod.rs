@@ -8,6 +8,7 @@ pub(crate) mod resources;
 pub(crate) mod stats;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
@@ -267,8 +268,8 @@ impl Unified {
         Ok(Place::by_clone(dir))
     }
 
-    pub(crate) fn freeze(&self) -> Result<()> {
-        freeze::freeze(self.live()?)
+    pub(crate) fn freeze(&self, limit: Duration) -> Result<()> {
+        freeze::freeze(self.live()?, limit)
     }
 
     pub(crate) fn thaw(&self) -> Result<()> {

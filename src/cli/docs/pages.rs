@@ -48,7 +48,8 @@ foreground, the exit code of the container's process, or 128 plus the number of 
         "ERRORS",
         "An error is one line: what was done, with which field of config.json, the kernel's reason, and where it is known what to do. With
 --log it is appended to that file as well, as text or, with --log-format json, as an object with the keys level, msg and time, and
-of an error those of step, field (the JSON path into config.json), errno and hint that there are. A command that fails leaves nothing behind.",
+of an error step (what was being done, by the runtime or by the container's process, in the words of --timings) and those of field (the
+JSON path into config.json), errno and hint that there are. A command that fails leaves nothing behind.",
     ),
     (
         "LANDLOCK",
@@ -198,6 +199,34 @@ created; options change them, or a process.json replaces them. It runs in the co
         ],
     },
     Page {
+        verb: "top",
+        description: "Without an id all containers of the state root are shown that are created, running or paused, with --all those that are stopped, too;
+they may come and go. With ids these alone, which must be there at the beginning; it ends when the last of them is deleted. A rate needs two
+samples: the first plain table comes after one interval, and a container that is new has - for a rate, as has everything that the host does
+not count (pressure is counted by cgroup v2 alone).
+
+An object of --format json has time (RFC 3339), id, status, pid, cpu_percent (100 is one CPU), cpu_ns (since the container was made), memory
+(usage, working_set and limit in bytes), pids (current, limit), io (read and written, in bytes since then, and read_per_second and
+written_per_second) and pressure (cpu, memory and io, each with some and full: avg10, avg60 and avg300 in percent, total in microseconds).
+What is unknown or without a limit is null.",
+        exit_status: "0; 128 plus the number of the signal that ended it on a terminal; 1 after an error, which is printed on standard error in one line.",
+        examples: &[
+            ("rundlet top", "Watch all containers:"),
+            (
+                "rundlet top --once --sort memory",
+                "Which of them has most memory:",
+            ),
+            (
+                "rundlet --root /run/docker/runtime-runc/moby top --interval 5s",
+                "Those of Docker:",
+            ),
+            (
+                "rundlet top --format json web | jq -r 'select(.cpu_percent > 90) | .time'",
+                "When a container was busy:",
+            ),
+        ],
+    },
+    Page {
         verb: "kill",
         description: "A container without a pid namespace of its own has no init whose end would end the others: SIGKILL goes to all of its processes.",
         exit_status: "",
@@ -221,11 +250,19 @@ created; options change them, or a process.json replaces them. It runs in the co
     Page {
         verb: "delete",
         description: "A created container that was never started is killed. Poststop hooks run; the cgroup and the state are removed, the state last, so that
-a delete that failed can be repeated.",
+a delete that failed can be repeated.
+
+What systemd takes for a unit (30 s an answer) and poststop hooks, which have timeouts of their own, are not counted to --timeout. When it is
+over SIGKILL has been sent; of each process that is left the error has id, name, state (D: in the kernel, where no signal reaches it),
+what it waits in, and the cgroup.",
         exit_status: "",
         examples: &[
             ("rundlet delete web", "Remove a stopped container:"),
             ("rundlet delete --force web", "Kill it first, and say nothing if it does not exist:"),
+            (
+                "rundlet delete --force --timeout 1m web",
+                "Give processes that hang in a dead network file system a minute:",
+            ),
         ],
     },
     Page {

@@ -69,22 +69,8 @@ pub(super) fn look(plan: &Plan, host: &Host, findings: &mut Vec<Finding>) {
 }
 
 fn namespaces(plan: &Plan, findings: &mut Vec<Finding>) {
-    for kind in [
-        Kind::User,
-        Kind::Ipc,
-        Kind::Uts,
-        Kind::Network,
-        Kind::Pid,
-        Kind::Cgroup,
-        Kind::Time,
-        Kind::Mount,
-    ] {
-        let file = match kind {
-            Kind::Network => "net",
-            Kind::Mount => "mnt",
-            other => other.name(),
-        };
-        if plan.namespaces.makes(kind) && !Path::new("/proc/self/ns").join(file).exists() {
+    for kind in Kind::ALL {
+        if plan.namespaces.makes(kind) && !Path::new("/proc/self/ns").join(kind.file()).exists() {
             let words = format!("this kernel has no {} namespaces", kind.name());
             findings.push(Finding::new(Level::Error, "linux.namespaces", words));
         }

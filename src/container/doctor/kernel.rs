@@ -13,27 +13,11 @@ const BEST: (u32, u32) = (6, 15);
 
 pub(super) fn look(_: &Context, area: &mut Area<'_>) {
     age(area);
-    let missing: Vec<&str> = [
-        Kind::User,
-        Kind::Ipc,
-        Kind::Uts,
-        Kind::Network,
-        Kind::Pid,
-        Kind::Cgroup,
-        Kind::Time,
-        Kind::Mount,
-    ]
-    .into_iter()
-    .filter(|kind| {
-        let file = match kind {
-            Kind::Network => "net",
-            Kind::Mount => "mnt",
-            other => other.name(),
-        };
-        !Path::new("/proc/self/ns").join(file).exists()
-    })
-    .map(Kind::name)
-    .collect();
+    let missing: Vec<&str> = Kind::ALL
+        .into_iter()
+        .filter(|kind| !Path::new("/proc/self/ns").join(kind.file()).exists())
+        .map(Kind::name)
+        .collect();
     if missing.is_empty() {
         area.ok("namespaces", "all eight kinds");
     } else {

@@ -112,6 +112,9 @@ fn paths(plan: &Plan) {
     for node in rootfs.nodes.iter().flatten() {
         clean(&node.path);
     }
+    // The kernel would read only what is before a null byte.
+    let text = format!("{rootfs:?}").replace(r"\\", "");
+    assert!(!text.contains(r"\0"), "{text}");
     for sysctl in &plan.sysctl {
         clean(&Path::new("/").join(&sysctl.path));
     }
