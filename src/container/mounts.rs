@@ -20,7 +20,7 @@ use crate::proto::{self, FromInit, RuntimeEnd, ToInit};
 use crate::rootfs::live;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::pidfd;
-use crate::{sealed, spec};
+use crate::{sealed, spec, timings};
 
 /// A file system of the container's, which has the places to mount on, may not answer. With the time for the end of the process it is
 /// less than others wait for the lock.
@@ -28,11 +28,14 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
     sealed::ensure()?;
+    timings::phase("mounts");
     let given = spec::load_mounts(&options.from)?;
+    timings::phase("state");
     let slot = Store::new(context).slot(&options.id)?;
     // Of two at once the second knows what the first has added.
     let _lock = slot.lock()?;
     let mut live = Container::load(slot)?.live()?;
+    timings::phase("plan");
     let host = Host::probe()?;
     check_container(&live, &host)?;
     let record = &live.container.record;
@@ -49,6 +52,7 @@ pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
             added: &record.added,
         },
     )?;
+    timings::phase("namespaces and sources");
     let user = user_namespace(&live, &plan)?;
     let trees = live::open_sources(&plan, user.as_ref().map(OwnedFd::as_fd))?;
     drop(user);
@@ -57,6 +61,7 @@ pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
         bail!("the process that mounts sent a message of another kind");
     };
     let added = live_mounts::added(&given, &plan, &numbers)?;
+    timings::phase("record");
     let container = &mut live.container;
     container.record.added.extend(added);
     // Should this fail, or this process be killed, the mounts are taken away again.
@@ -66,10 +71,13 @@ pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
 
 pub(crate) fn remove(context: &Context, options: &MountsOptions) -> Result<()> {
     sealed::ensure()?;
+    timings::phase("mounts");
     let given = spec::load_mounts(&options.from)?;
+    timings::phase("state");
     let slot = Store::new(context).slot(&options.id)?;
     let _lock = slot.lock()?;
     let mut live = Container::load(slot)?.live()?;
+    timings::phase("plan");
     let host = Host::probe()?;
     check_container(&live, &host)?;
     let known = &live.container.record.added;
@@ -82,6 +90,7 @@ pub(crate) fn remove(context: &Context, options: &MountsOptions) -> Result<()> {
         "the process that unmounts sent a message of another kind"
     );
     helper.finish()?;
+    timings::phase("record");
     let container = &mut live.container;
     for place in places {
         container.record.added.remove(place);
@@ -144,6 +153,7 @@ impl Drop for Helper {
 
 impl Helper {
     fn start(host: &Host, live: &Live, change: MountChange<'_>) -> Result<Helper> {
+        timings::phase("clone");
         placement::keep_children_for_wait(host)?;
         let (end, helper_end) = proto::pair()?;
         placement::hide_from_container(host)?;
@@ -172,6 +182,7 @@ impl Helper {
 
     /// Its one message; what went wrong there is the error.
     fn hear(&self) -> Result<FromInit> {
+        timings::phase("wait for mounts");
         let end = self.end.as_ref().context("nobody is left to answer")?;
         let heard = end.receive(Some(self.pidfd.as_fd()), Some(LIMIT));
         match heard.context("the process that changes mounts")? {
