@@ -28,16 +28,16 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
     sealed::ensure()?;
-    timings::phase("mounts");
+    timings::phase("list of mounts");
     let given = spec::load_mounts(&options.from)?;
     timings::phase("state");
     let slot = Store::new(context).slot(&options.id)?;
     // Of two at once the second knows what the first has added.
     let _lock = slot.lock()?;
     let mut live = Container::load(slot)?.live()?;
-    timings::phase("plan");
     let host = Host::probe()?;
     check_container(&live, &host)?;
+    timings::phase("plan");
     let record = &live.container.record;
     let plan = live_mounts::add(
         &given,
@@ -52,16 +52,16 @@ pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
             added: &record.added,
         },
     )?;
-    timings::phase("namespaces and sources");
+    timings::phase("sources");
     let user = user_namespace(&live, &plan)?;
     let trees = live::open_sources(&plan, user.as_ref().map(OwnedFd::as_fd))?;
     drop(user);
+    timings::phase("mount");
     let helper = Helper::start(&host, &live, MountChange::Add(&plan, trees))?;
     let FromInit::Mounted(numbers) = helper.hear()? else {
         bail!("the process that mounts sent a message of another kind");
     };
     let added = live_mounts::added(&given, &plan, &numbers)?;
-    timings::phase("record");
     let container = &mut live.container;
     container.record.added.extend(added);
     // Should this fail, or this process be killed, the mounts are taken away again.
@@ -71,18 +71,19 @@ pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
 
 pub(crate) fn remove(context: &Context, options: &MountsOptions) -> Result<()> {
     sealed::ensure()?;
-    timings::phase("mounts");
+    timings::phase("list of mounts");
     let given = spec::load_mounts(&options.from)?;
     timings::phase("state");
     let slot = Store::new(context).slot(&options.id)?;
     let _lock = slot.lock()?;
     let mut live = Container::load(slot)?.live()?;
-    timings::phase("plan");
     let host = Host::probe()?;
     check_container(&live, &host)?;
+    timings::phase("plan");
     let known = &live.container.record.added;
     let places = live_mounts::remove(&given, known)?;
     let going: Vec<_> = places.iter().map(|place| &known[*place]).collect();
+    timings::phase("unmount");
     let helper = Helper::start(&host, &live, MountChange::Remove(&going))?;
     let answer = helper.hear()?;
     ensure!(
@@ -90,7 +91,6 @@ pub(crate) fn remove(context: &Context, options: &MountsOptions) -> Result<()> {
         "the process that unmounts sent a message of another kind"
     );
     helper.finish()?;
-    timings::phase("record");
     let container = &mut live.container;
     for place in places {
         container.record.added.remove(place);
@@ -100,6 +100,7 @@ pub(crate) fn remove(context: &Context, options: &MountsOptions) -> Result<()> {
 
 /// What was added, as it was given, so that it can be given to `remove`.
 pub(crate) fn list(context: &Context, id: &str) -> Result<Vec<serde_json::Value>> {
+    timings::phase("state");
     let container = Container::open(context, id)?;
     let added = container.record.added.into_iter();
     Ok(added.map(|added| added.mount).collect())
@@ -153,7 +154,6 @@ impl Drop for Helper {
 
 impl Helper {
     fn start(host: &Host, live: &Live, change: MountChange<'_>) -> Result<Helper> {
-        timings::phase("clone");
         placement::keep_children_for_wait(host)?;
         let (end, helper_end) = proto::pair()?;
         placement::hide_from_container(host)?;
@@ -182,7 +182,6 @@ impl Helper {
 
     /// Its one message; what went wrong there is the error.
     fn hear(&self) -> Result<FromInit> {
-        timings::phase("wait for mounts");
         let end = self.end.as_ref().context("nobody is left to answer")?;
         let heard = end.receive(Some(self.pidfd.as_fd()), Some(LIMIT));
         match heard.context("the process that changes mounts")? {
