@@ -46,6 +46,9 @@ pub(crate) struct Landlock {
     /// Until it is fitted: what to do about a kernel that lacks some of it.
     #[serde(skip)]
     best_effort: bool,
+    /// Until then: the first annotation about files, and about ports.
+    #[serde(skip)]
+    asked: [&'static str; 2],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,14 +140,7 @@ impl Landlock {
     /// `best-effort` left out and told; nothing may be left.
     pub(crate) fn fit(mut self, abi: u32) -> Result<(Option<Landlock>, Vec<String>)> {
         let mut told = Vec::new();
-        let paths = self
-            .paths
-            .first()
-            .map_or_else(|| field("fs.ro"), PathRule::field);
-        let ports = self
-            .ports
-            .first()
-            .map_or_else(|| self.net_field(), PortRule::field);
+        let [paths, ports] = std::mem::take(&mut self.asked).map(field);
         let each: [Part<'_>; 3] = [
             (&mut self.fs, &FS, paths, "access to files"),
             (&mut self.net, &NET, ports, "TCP ports"),
@@ -193,14 +189,6 @@ impl Landlock {
         let left = self.fs | self.net | self.scope != 0;
         Ok((left.then_some(self), told))
     }
-
-    fn net_field(&self) -> String {
-        field(if self.net & NET_BIND != 0 {
-            "net.bind"
-        } else {
-            "net.connect"
-        })
-    }
 }
 
 pub(super) fn plan(annotations: Option<&HashMap<String, String>>) -> Result<Option<Landlock>> {
@@ -235,10 +223,10 @@ pub(super) fn plan(annotations: Option<&HashMap<String, String>>) -> Result<Opti
 impl Landlock {
     fn add(&mut self, key: &str, value: &str) -> Result<()> {
         match key {
-            "fs.ro" => self.add_paths(value, Access::Read)?,
-            "fs.rw" => self.add_paths(value, Access::Write)?,
-            "net.bind" => self.add_ports(value, NET_BIND)?,
-            "net.connect" => self.add_ports(value, NET_CONNECT)?,
+            "fs.ro" => self.add_paths("fs.ro", value, Access::Read)?,
+            "fs.rw" => self.add_paths("fs.rw", value, Access::Write)?,
+            "net.bind" => self.add_ports("net.bind", value, NET_BIND)?,
+            "net.connect" => self.add_ports("net.connect", value, NET_CONNECT)?,
             "scope" => {
                 for name in list(value, ',') {
                     let found = SCOPES.iter().find(|(known, _)| *known == name);
@@ -260,7 +248,10 @@ impl Landlock {
         Ok(())
     }
 
-    fn add_paths(&mut self, value: &str, access: Access) -> Result<()> {
+    fn add_paths(&mut self, key: &'static str, value: &str, access: Access) -> Result<()> {
+        if self.fs == 0 {
+            self.asked[0] = key;
+        }
         self.fs = FS.iter().fold(0, |all, (bits, _)| all | bits);
         for given in list(value, ':') {
             let (path, absence) = match given.strip_prefix('-') {
@@ -281,7 +272,10 @@ impl Landlock {
         Ok(())
     }
 
-    fn add_ports(&mut self, value: &str, access: u64) -> Result<()> {
+    fn add_ports(&mut self, key: &'static str, value: &str, access: u64) -> Result<()> {
+        if self.net == 0 {
+            self.asked[1] = key;
+        }
         self.net |= access;
         for given in list(value, ',') {
             let number = |text: &str| {
@@ -402,7 +396,19 @@ mod tests {
             assert!(error.contains("best-effort"), "{error}");
         }
         let (fitted, told) = of(&all).unwrap().fit(6).unwrap();
-        assert_eq!((fitted.unwrap(), told), (of(&all).unwrap(), vec![]));
+        let (fitted, given) = (fitted.unwrap(), of(&all).unwrap());
+        assert_eq!((&fitted.paths, &fitted.ports), (&given.paths, &given.ports));
+        assert_eq!(
+            (fitted.fs, fitted.net, fitted.scope, told),
+            (0xffff, 1, 2, vec![])
+        );
+        let error = of(&[(".net.connect", "")]).unwrap().fit(3).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("net.connect\"]: to restrict TCP ports"),
+            "{error}"
+        );
 
         let soft = [all.as_slice(), &[(".compat", "best-effort")]].concat();
         for (abi, kept, lost) in [
