@@ -49,6 +49,9 @@ _rundlet() {
             rundlet,list)
                 cmd="rundlet__subcmd__list"
                 ;;
+            rundlet,mounts)
+                cmd="rundlet__subcmd__mounts"
+                ;;
             rundlet,pause)
                 cmd="rundlet__subcmd__pause"
                 ;;
@@ -83,7 +86,7 @@ _rundlet() {
 
     case "${cmd}" in
         rundlet)
-            opts="-v --root --log --log-format --debug --systemd-cgroup --rootless --timings --timings-format --version create start run exec state list ps events kill pause resume delete spec check doctor features update checkpoint restore help"
+            opts="-v --root --log --log-format --debug --systemd-cgroup --rootless --timings --timings-format --version create start run exec state list ps events kill pause resume delete spec check doctor features update mounts checkpoint restore help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -431,6 +434,20 @@ _rundlet() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rundlet__subcmd__mounts)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -19,6 +19,7 @@ pub(crate) mod grammar;
 mod help;
 pub(crate) mod kill;
 mod list;
+mod mounts;
 mod pause;
 mod ps;
 mod restore;
@@ -26,6 +27,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod top;
 pub(crate) mod update;
 mod verbs;
 
@@ -36,6 +38,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 
+use crate::error::Report;
 use crate::{features as facts, log, sealed, timings};
 use globals::Globals;
 use verbs::Verb;
@@ -43,7 +46,7 @@ use verbs::Verb;
 pub(crate) use verbs::{Definition, definitions};
 
 /// Verbs that enter a container (E1).
-const ENTERING: [&str; 4] = ["create", "run", "exec", "restore"];
+const ENTERING: [&str; 5] = ["create", "run", "exec", "restore", "mounts"];
 
 /// Why nothing was done, and what to print with it.
 struct Misuse {
@@ -64,7 +67,7 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
     match dispatch(args) {
         Ok(Ok(code)) => exit(code),
         Ok(Err(Failure { error, code })) => {
-            log::fatal(&crate::error::report(&error));
+            fatal(crate::error::report(&error));
             exit(code)
         }
         Err(misuse) => {
@@ -72,10 +75,21 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
             if let Usage::Of(verb) = misuse.usage {
                 drop(std::io::stderr().write_all(help::usage(verb).as_bytes()));
             }
-            log::fatal_text(&misuse.message);
+            fatal(Report {
+                message: misuse.message,
+                ..Report::default()
+            });
             1
         }
     }
+}
+
+/// What did not come from the container's process is the runtime's own: the step is what it was doing.
+fn fatal(mut report: Report) {
+    report
+        .step
+        .get_or_insert_with(|| timings::step().to_owned());
+    log::fatal(&report);
 }
 
 struct Failure {
@@ -119,7 +133,9 @@ fn dispatch(args: &[OsString]) -> Result<Result<i32, Failure>, Misuse> {
         if let Ok(Some((path, format))) = globals.timings() {
             drop(timings::start(&path, format));
         }
-        drop(sealed::ensure());
+        if sealed::ensure().is_err() {
+            timings::phase("command line");
+        }
     }
     let (lexed, command) = match verbs::lex(verb, inner, &mut globals) {
         Ok(parts) => parts,

@@ -9,8 +9,8 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use super::globals::{self, Globals};
 use super::grammar::{self, Lexed};
 use super::{
-    check, checkpoint, create, delete, doctor, events, exec, features, help, kill, list, pause, ps,
-    restore, run, spec, start, state, update,
+    check, checkpoint, create, delete, doctor, events, exec, features, help, kill, list, mounts,
+    pause, ps, restore, run, spec, start, state, top, update,
 };
 use crate::container::options::Context;
 
@@ -19,7 +19,9 @@ use crate::container::options::Context;
 pub(super) enum Words {
     /// Exactly so many; flags may stand anywhere.
     Exactly(usize),
-    /// From and to; flags end after the first word.
+    /// From and to; flags may stand anywhere.
+    Between(usize, usize),
+    /// The same; flags end after the first word.
     IdThen(usize, usize),
     /// Anything: the verb reads none of it as a flag.
     Any,
@@ -52,7 +54,7 @@ macro_rules! verb {
 const ANY: usize = usize::MAX;
 
 /// In the order of the help text.
-pub(super) static VERBS: [Verb; 20] = [
+pub(super) static VERBS: [Verb; 22] = [
     verb!(
         "create",
         create::run(OnlyCreateArgs),
@@ -108,6 +110,13 @@ pub(super) static VERBS: [Verb; 20] = [
         Words::Exactly(1),
         "<container-id>",
         "print statistics and OOM kills of a container"
+    ),
+    verb!(
+        "top",
+        top::run(TopArgs),
+        Words::Between(0, ANY),
+        "[container-id...]",
+        "watch what containers use: CPU, memory, processes, I/O, pressure"
     ),
     verb!(
         "kill",
@@ -171,6 +180,13 @@ pub(super) static VERBS: [Verb; 20] = [
         Words::Exactly(1),
         "<container-id>",
         "change the resource limits of a container"
+    ),
+    verb!(
+        "mounts",
+        mounts::run(MountsArgs),
+        Words::Between(2, 3),
+        "add|remove <container-id> <file>|-  |  list <container-id>",
+        "give mounts to a running container, or take them away again"
     ),
     verb!(
         "checkpoint",
@@ -268,10 +284,10 @@ pub(super) fn count_words(verb: &Verb, lexed: &Lexed) -> Result<(), String> {
         Words::Exactly(wanted) if count != wanted => Err(format!(
             "rundlet: \"{name}\" requires exactly {wanted} argument(s)"
         )),
-        Words::IdThen(least, _) if count < least => Err(format!(
+        Words::IdThen(least, _) | Words::Between(least, _) if count < least => Err(format!(
             "rundlet: \"{name}\" requires a minimum of {least} argument(s)"
         )),
-        Words::IdThen(_, most) if count > most => Err(format!(
+        Words::IdThen(_, most) | Words::Between(_, most) if count > most => Err(format!(
             "rundlet: \"{name}\" requires a maximum of {most} argument(s)"
         )),
         _ => Ok(()),

@@ -35,7 +35,6 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
     let id = options.id.as_str();
     sealed::ensure()?;
     let preserved = placement::preserve_descriptors(options.preserve_fds)?;
-    timings::phase("state");
     let container = Container::open(context, id)?;
     match container.status {
         Status::Stopped => {
@@ -176,7 +175,7 @@ impl Tenant {
         preserved: u32,
         console: Console,
     ) -> Result<Tenant> {
-        placement::keep_children_for_wait()?;
+        placement::keep_children_for_wait(host)?;
         let record = &live.container.record;
         let filter = record.has_filter.then(|| read_filter(live)).transpose()?;
         let mut cgroup = live.container.cgroup()?.for_exec(&options.cgroups)?;
@@ -227,9 +226,12 @@ impl Tenant {
                 process,
                 end: Some(tenant_end),
                 filter: filter.as_ref(),
+                landlock: record.landlock.as_ref(),
                 console_socket: console.into_socket(),
                 ignored_signals: host.ignored_signals,
                 in_user_namespace: record.has(Kind::User),
+                bounding: host.bounding,
+                dumpable: placement::born_dumpable(host),
                 groups: Groups::at_birth(host.setgroups_denied),
                 new_keyring: record.new_keyring,
                 memory_policy: record.memory_policy.as_ref(),
@@ -238,6 +240,7 @@ impl Tenant {
                 container: None,
                 program: None,
                 cwd_pending: false,
+                home: None,
             };
             init::enter_running(child, live.pidfd(), namespaces, root)
         };

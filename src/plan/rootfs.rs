@@ -211,6 +211,11 @@ fn overlay(spec: &oci::Spec, bundle: &Path, root: &Path) -> Result<Option<Overla
     if lower.is_none() && upper.is_none() && work.is_none() {
         return Ok(None);
     }
+    for (name, value) in [("lower", lower), ("upper", upper), ("work", work)] {
+        if value.is_some_and(|value| value.contains('\0')) {
+            bail!("annotations[\"{OVERLAY}{name}\"]: contains a NUL byte");
+        }
+    }
     let lowers = match lower {
         None | Some("") => vec![root.to_owned()],
         Some(list) => {
@@ -319,6 +324,11 @@ pub(crate) mod tests {
         );
         let hole = r#""org.rundlet.rootfs.overlay.lower":"a::b""#;
         assert!(of(&note(hole)).is_err());
+        let null = r#""org.rundlet.rootfs.overlay.lower":"a\u0000b""#;
+        assert_eq!(
+            of(&note(null)).unwrap_err().to_string(),
+            r#"annotations["org.rundlet.rootfs.overlay.lower"]: contains a NUL byte"#
+        );
     }
 
     #[test]

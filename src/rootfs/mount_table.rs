@@ -2,6 +2,7 @@
 //! a container are now, and by `restored_check`.
 
 use std::collections::HashMap;
+use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -90,6 +91,13 @@ impl Table {
         Ok(Table::parse(&std::fs::read(format!(
             "/proc/{pid}/mountinfo"
         ))?))
+    }
+
+    /// Of an open mountinfo.
+    pub(super) fn read(file: OwnedFd) -> Result<Table> {
+        let mut text = Vec::new();
+        std::fs::File::from(file).read_to_end(&mut text)?;
+        Ok(Table::parse(&text))
     }
 
     pub(crate) fn parse(text: &[u8]) -> Table {

@@ -390,3 +390,68 @@ fn overlapping_rules() {
     );
     eprintln!("overlapping rules: {compared} calls compared, {different} differ");
 }
+
+/// Random rules with equalities of several arguments for one call: one that asks for less than an earlier one, and the other
+/// way round.
+#[test]
+fn rules_that_say_more() {
+    let Some(reference) = Reference::build() else {
+        return;
+    };
+    let mut random = Random(0x0dd0_beef_cafe_f00d);
+    let (mut compared, mut refused, mut taken) = (0, 0, 0);
+    for round in 0..300 {
+        let rules = (0..5).map(|position| {
+            let equal = |arg, value| plan::Condition {
+                arg,
+                compare: Compare::Eq,
+                value,
+            };
+            let values = [0; 3].map(|_| u64::try_from(random.below(3)).unwrap());
+            let conditions = (0..3).zip(values).filter(|(_, value)| *value != 0);
+            Rule {
+                position,
+                names: vec!["personality".to_owned()],
+                action: random.pick(&[Action::Allow, Action::Errno(2)]),
+                any_of: vec![conditions.map(|(arg, value)| equal(arg, value)).collect()],
+            }
+        });
+        let mut rules: Vec<Rule> = rules.collect();
+        rules.retain(|rule| !rule.any_of[0].is_empty());
+        let profile = Profile {
+            rules,
+            default: Action::Errno(1),
+            archs: Vec::new(),
+            flags: Flags {
+                log: false,
+                spec_allow: SpecAllow::Off,
+                wait_killable_recv: false,
+            },
+            listener: None,
+        };
+        let (ours, theirs) = (compile(&profile, NATIVE), reference.filter(&profile));
+        let text = format!("round {round}: {:x?}", profile.rules);
+        let (Ok(ours), Some(theirs)) = (&ours, &theirs) else {
+            // It also looks at some rules that nothing reaches.
+            assert!(theirs.is_none(), "{text}");
+            refused += usize::from(ours.is_err());
+            taken += usize::from(ours.is_ok());
+            continue;
+        };
+        for packed in 0..27 {
+            let args = [packed % 3, packed / 3 % 3, packed / 9, 0, 0, 0];
+            let (nr, arch) = (135, 0xc000_003e);
+            let call = Call { nr, arch, args };
+            assert_eq!(
+                run(ours, &call).0,
+                run(theirs, &call).0,
+                "{call:x?}, {text}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(
+        compared > 2000 && refused > 20 && taken < 10,
+        "{compared} calls compared, {refused} profiles refused, {taken} by libseccomp alone"
+    );
+}

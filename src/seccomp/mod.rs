@@ -18,6 +18,8 @@ mod differential;
 #[cfg(test)]
 mod differential_archs;
 #[cfg(any(test, fuzzing))]
+pub(crate) mod direct;
+#[cfg(any(test, fuzzing))]
 pub(crate) mod emulator;
 #[cfg(test)]
 mod kernel;

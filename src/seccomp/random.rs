@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used)] // tests
 
 use super::compile::compile;
+use super::direct::Reading;
 use super::emulator::{Call, check, run};
 use super::names::{self, X32_BIT, abi};
-use super::rules::{FOREIGN, precedence, word};
 use super::tables::ROWS;
 use crate::plan::seccomp::{Action, Arch, Compare, Condition, Flags, Profile, Rule, SpecAllow};
 
@@ -160,129 +160,6 @@ fn profile(random: &mut Random, natives: &[Arch]) -> Profile {
     }
 }
 
-fn holds(condition: &Condition, args: &[u64; 6], wide: bool) -> bool {
-    let cut = |value: u64| if wide { value } else { value & 0xffff_ffff };
-    let (arg, value) = (cut(args[usize::from(condition.arg)]), cut(condition.value));
-    match condition.compare {
-        Compare::Ne => arg != value,
-        Compare::Lt => arg < value,
-        Compare::Le => arg <= value,
-        Compare::Eq => arg == value,
-        Compare::Ge => arg >= value,
-        Compare::Gt => arg > value,
-        Compare::MaskedEq { mask } => arg & cut(mask) == value & cut(mask),
-    }
-}
-
-/// Reads the answer to one call off the profile.
-#[allow(clippy::too_many_lines)] // one table, as the documentation reads; formatting alone makes it long
-pub(crate) fn decide(profile: &Profile, native: Arch, call: &Call) -> u32 {
-    let mut archs = profile.archs.clone();
-    archs.push(native);
-    if archs.contains(&Arch::X32) {
-        archs.push(Arch::X86_64);
-    }
-    let default = word(profile.default);
-    let is_x32 = call.arch == 0xc000_003e && call.nr & X32_BIT != 0 && archs.contains(&Arch::X32);
-    let found = archs.iter().map(|arch| abi(*arch, native));
-    let Some(abi) = found
-        .into_iter()
-        .find(|abi| abi.audit == call.arch && (abi.arch == Arch::X32) == is_x32)
-    else {
-        return FOREIGN;
-    };
-    let number = if is_x32 { call.nr & !X32_BIT } else { call.nr };
-    if abi.arch == Arch::X86_64 && !archs.contains(&Arch::X32) && number >= X32_BIT {
-        return if number == u32::MAX { default } else { FOREIGN };
-    }
-
-    let mut matching: Vec<(Vec<Condition>, u32)> = Vec::new();
-    let mut newest = None;
-    for rule in &profile.rules {
-        for name in &rule.names {
-            let direct = abi.number_of(name);
-            let through = names::multiplexed(name).and_then(|(by, _)| abi.number_of(by));
-            newest = newest
-                .max(direct.filter(|number| abi.counts(*number)))
-                .max(through);
-            if word(rule.action) == default {
-                continue;
-            }
-            if direct == Some(number) {
-                if rule.any_of.is_empty() {
-                    matching.push((Vec::new(), word(rule.action)));
-                }
-                for conditions in &rule.any_of {
-                    matching.push((conditions.clone(), word(rule.action)));
-                }
-            }
-            let by = names::multiplexed(name).filter(|(by, _)| abi.number_of(by) == Some(number));
-            if let Some((_, call)) = by {
-                let is_call = Condition {
-                    arg: 0,
-                    compare: Compare::Eq,
-                    value: call,
-                };
-                let always = vec![Vec::new()];
-                for conditions in if rule.any_of.is_empty() {
-                    &always
-                } else {
-                    &rule.any_of
-                } {
-                    let mut all = vec![is_call];
-                    all.extend(
-                        conditions
-                            .iter()
-                            .copied()
-                            .filter(|condition| condition.arg != 0),
-                    );
-                    matching.push((all, word(rule.action)));
-                }
-            }
-        }
-    }
-    for (conditions, _) in &mut matching {
-        if !abi.wide {
-            for condition in &mut *conditions {
-                condition.value &= 0xffff_ffff;
-                if let Compare::MaskedEq { mask } = &mut condition.compare {
-                    *mask &= 0xffff_ffff;
-                }
-            }
-        }
-        conditions.retain(|condition| condition.compare != Compare::MaskedEq { mask: 0 });
-    }
-    if let Some((_, word)) = matching
-        .iter()
-        .find(|(conditions, _)| conditions.is_empty())
-    {
-        return *word;
-    }
-    matching.sort_by(|one, other| precedence(&one.0, &other.0));
-    let hit = matching.iter().find(|(conditions, _)| {
-        conditions
-            .iter()
-            .all(|one| holds(one, &call.args, abi.wide))
-    });
-    if let Some((_, word)) = hit {
-        return *word;
-    }
-    let passes = matches!(
-        profile.default,
-        Action::Allow | Action::Log | Action::Trace(_)
-    );
-    let enosys = 0x0005_0000 + 38;
-    match newest {
-        Some(_) if passes => default,
-        Some(newest) if number > newest => match (abi.arch, number) {
-            (Arch::X32, 512..=547) | (Arch::Arm, 0xf_0000..=0xf_ffff) => default,
-            _ => enosys,
-        },
-        Some(_) if matches!(abi.arch, Arch::S390 | Arch::S390x) && number == 0 => enosys,
-        _ => default,
-    }
-}
-
 pub(crate) fn probes(random: &mut Random, profile: &Profile, native: Arch) -> Vec<Call> {
     let mut numbers = vec![
         0,
@@ -379,8 +256,9 @@ fn programs_decide_what_profiles_say() {
             }
         };
         check(&filter);
+        let reading = Reading::new(&profile, family[0]);
         for call in probes(&mut random, &profile, family[0]) {
-            let (ours, direct) = (run(&filter, &call).0, decide(&profile, family[0], &call));
+            let (ours, direct) = (run(&filter, &call).0, reading.decide(&call));
             assert_eq!(ours, direct, "round {round}: {call:x?} of {profile:#?}");
             compared += 1;
         }
@@ -417,17 +295,14 @@ fn long_programs_jump_far_and_end_at_the_limit() {
     let filter = compile(&profile, Arch::X86_64).unwrap();
     check(&filter);
     assert!(filter.len() > 1000, "{}", filter.len());
+    let reading = Reading::new(&profile, Arch::X86_64);
     for call in probes(&mut Random(2), &profile, Arch::X86_64) {
         for arg in [call.args[0], 7, 100, 156] {
             let call = Call {
                 args: [arg; 6],
                 ..call
             };
-            assert_eq!(
-                run(&filter, &call).0,
-                decide(&profile, Arch::X86_64, &call),
-                "{call:x?}"
-            );
+            assert_eq!(run(&filter, &call).0, reading.decide(&call), "{call:x?}");
         }
     }
 

@@ -213,23 +213,41 @@ fn normal(conditions: &[Condition], abi: Abi) -> Vec<Condition> {
     conditions
 }
 
+/// Whether nothing reaches the rule `other`: it says all that `one` says, and `one` is tried first. Only where the conditions of
+/// `one` stand together in `other`: that is what libseccomp looks for.
+fn covers(one: &[Condition], other: &[Condition]) -> bool {
+    (0..other.len()).any(|at| other.get(at..).is_some_and(|rest| rest.starts_with(one)))
+}
+
 fn chain(group: &[Entry<'_>], abi: Abi, otherwise: u32) -> Result<Chain> {
     let mut sorted: Vec<&Entry<'_>> = Vec::with_capacity(group.len());
     for entry in group {
-        match sorted
-            .iter()
-            .find(|known| known.conditions == entry.conditions)
-        {
-            Some(known) if known.rule.action == entry.rule.action => (),
-            Some(known) => bail!(
+        let conditions = &entry.conditions;
+        // One that says less than an earlier one would be tried before it, against the order of the profile.
+        let against = sorted.iter().find(|known| {
+            known.rule.action != entry.rule.action && known.conditions.starts_with(conditions)
+        });
+        if let Some(known) = against {
+            bail!(
                 "linux.seccomp.syscalls[{}].action: contradicts linux.seccomp.syscalls[{}], which has the same \
-                 conditions for the same call (number {} on {:?})",
+                 conditions{} for the same call (number {} on {:?})",
                 entry.rule.position,
                 known.rule.position,
+                if known.conditions.len() > conditions.len() {
+                    " and more"
+                } else {
+                    ""
+                },
                 entry.number,
                 abi.arch
-            ),
-            None => sorted.push(entry),
+            );
+        }
+        if !sorted
+            .iter()
+            .any(|known| covers(&known.conditions, conditions))
+        {
+            sorted.retain(|known| !covers(conditions, &known.conditions));
+            sorted.push(entry);
         }
     }
     sorted.sort_by(|one, other| precedence(&one.conditions, &other.conditions)); // stable
@@ -247,8 +265,9 @@ fn chain(group: &[Entry<'_>], abi: Abi, otherwise: u32) -> Result<Chain> {
 
 /// The order in which rules that may overlap are tried. By their first (lowest) argument, a higher one first;
 /// then equality and inequality before below before above; then, of ranges, the inner first; then by the next
-/// condition. Rules that are equal in all this keep the profile's order. libseccomp differs in one thing: of an
-/// equality and an inequality on the same argument it tries that with the larger value first.
+/// condition, and a rule that has none left goes first. Rules that are equal in all this keep the profile's order.
+/// libseccomp differs in one thing: of an equality and an inequality on the same argument it tries that with the
+/// larger value first.
 pub(super) fn precedence(one: &[Condition], other: &[Condition]) -> Ordering {
     /// Smaller goes first.
     fn rank(condition: &Condition) -> (u8, u8, u64) {
@@ -259,11 +278,7 @@ pub(super) fn precedence(one: &[Condition], other: &[Condition]) -> Ordering {
         };
         (u8::MAX - condition.arg, class, value)
     }
-    let ranks = one
-        .iter()
-        .zip(other)
-        .map(|(one, other)| rank(one).cmp(&rank(other)));
-    ranks.fold(Ordering::Equal, Ordering::then)
+    one.iter().map(rank).cmp(other.iter().map(rank))
 }
 
 /// The verdicts where no rule applies: the default, and ENOSYS above the newest call named.

@@ -21,7 +21,8 @@ const HEAD: &str = "\
 # What rundlet says
 
 One line for each mistake, as it stands on stderr and in the `msg` of the log, with the other keys of a JSON log (`step`, `field`,
-`errno`) beside it; `hint` is what stands in the message behind that word. Written by a test
+`errno`) beside it; `hint` is what stands in the message behind that word. The step is that of the container's process, or the
+phase of the runtime, as `--timings` names them. Written by a test
 (`RUNDLET_WRITE_ERRORS=$PWD/conformance/errors.md cargo test --test root -- catalogue`), which `make test` compares. DIR is the
 test's directory, ID the container.
 
@@ -35,6 +36,7 @@ const OF_THE_HOST: &[&str] = &[
     "no_resctrl",
     "rlimit_not_permitted",
     "selinux_label_without_selinux",
+    "landlock_path_that_is_missing",
     // The files of the cgroup version.
     "cpus_that_are_not_there",
     "cpus_not_a_list",
@@ -74,6 +76,7 @@ impl Catalogue<'_> {
         let last = output.stderr.lines().last().unwrap_or_default();
         assert_eq!(last, message, "{name}: stderr and log say the same");
         assert!(!message.contains('\n'), "{name}");
+        assert_ne!(part("step"), "", "{name}: no step");
         let hint = part("hint");
         assert!(
             message.contains(&format!("(hint: {hint}")) || hint.is_empty(),
@@ -360,11 +363,32 @@ fn containers(all: &mut Catalogue<'_>) {
     all.lines(&id, &[("resume_of_a_created_one", "resume ID")]);
     cx.call(&["start", &id]).ok();
     all.lines(&id, OF_A_RUNNING_ONE);
+    let mounts = cx.file(
+        "mounts.json",
+        r#"[{"destination": "/data", "type": "proc"}]"#,
+    );
+    let mounts = mounts.to_str().unwrap();
+    all.note("mounts_add_of_a_proc", &["mounts", "add", &id, mounts]);
+    all.note(
+        "mounts_remove_of_another",
+        &["mounts", "remove", &id, mounts],
+    );
+    let missing = r#"[{"destination": "/data", "source": "/no/such/source", "options": ["bind"]}]"#;
+    let missing = cx.file("missing.json", missing);
+    all.note(
+        "mounts_add_of_what_is_missing",
+        &["mounts", "add", &id, missing.to_str().unwrap()],
+    );
+    all.note("mounts_without_a_file", &["mounts", "add", &id]);
     cx.call(&["pause", &id]).ok();
     all.lines(&id, OF_A_PAUSED_ONE);
     cx.call(&["resume", &id]).ok();
     cx.call(&["kill", &id, "KILL"]).ok();
     container.wait_for("stopped");
     all.lines(&id, OF_A_STOPPED_ONE);
+    all.note(
+        "mounts_add_to_a_stopped_one",
+        &["mounts", "add", &id, missing.to_str().unwrap()],
+    );
     cx.call(&["delete", &id]).ok();
 }

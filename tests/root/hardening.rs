@@ -246,6 +246,7 @@ fn every_verb_checks_the_id(cx: &Cx) {
         &["ps"],
         &["events", "--stats"],
         &["update", "--pids-limit", "5"],
+        &["mounts", "list"],
     ];
     for verb in verbs {
         for id in ["../outside", ".", "..", "a/b", "a b", "a\nb", "\u{e4}"] {

@@ -16,12 +16,10 @@ pub(super) fn check(linux: &Linux, facts: HostFacts) -> Result<()> {
     user_mappings(linux)?;
     devices(linux)?;
     restricted_paths(linux)?;
-    let asks_label = linux
-        .mount_label()
-        .as_ref()
-        .is_some_and(|label| !label.is_empty());
+    let label = linux.mount_label().as_deref().unwrap_or_default();
+    no_nul("linux.mountLabel", label.as_bytes())?;
     ensure!(
-        !asks_label || facts.selinux,
+        label.is_empty() || facts.selinux,
         "linux.mountLabel: SELinux is disabled or not supported on this host"
     );
     Ok(())
@@ -196,6 +194,9 @@ fn restricted_paths(linux: &Linux) -> Result<()> {
             none || mount,
             "linux.{field}: unable to restrict paths without a private mount namespace"
         );
+        for (i, path) in paths.iter().flatten().enumerate() {
+            no_nul(format_args!("linux.{field}[{i}]"), path.as_bytes())?;
+        }
     }
     Ok(())
 }

@@ -6,6 +6,9 @@ pub(crate) mod process;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Display;
+use std::path::Path;
+
 use anyhow::{Result, bail, ensure};
 use oci_spec::runtime::{Hook, Linux, LinuxNamespaceType, Spec};
 
@@ -40,7 +43,7 @@ pub(crate) fn config(spec: &Spec, facts: HostFacts) -> Result<()> {
     let none = linux::empty();
     let linux = spec.linux().as_ref().unwrap_or(&none);
     linux::check(linux, facts)?;
-    mount_mappings(spec)?;
+    mounts(spec)?;
     validate_sysctl::check(linux, facts)
 }
 
@@ -71,7 +74,7 @@ fn version(version: &str) -> Result<()> {
 }
 
 /// A string with a NUL in it is cut there by the kernel: what was checked would not be what is run.
-fn no_nul(path: &str, bytes: &[u8]) -> Result<()> {
+fn no_nul(path: impl Display, bytes: &[u8]) -> Result<()> {
     ensure!(!bytes.contains(&0), "{path}: contains a NUL byte");
     Ok(())
 }
@@ -113,8 +116,19 @@ fn hooks(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-fn mount_mappings(spec: &Spec) -> Result<()> {
+fn mounts(spec: &Spec) -> Result<()> {
     for (i, mount) in spec.mounts().iter().flatten().enumerate() {
+        let source = mount.source().as_deref().unwrap_or(Path::new(""));
+        for (field, text) in [
+            ("destination", mount.destination().as_os_str()),
+            ("type", mount.typ().as_deref().unwrap_or_default().as_ref()),
+            ("source", source.as_os_str()),
+        ] {
+            no_nul(format_args!("mounts[{i}].{field}"), text.as_encoded_bytes())?;
+        }
+        for (j, option) in mount.options().iter().flatten().enumerate() {
+            no_nul(format_args!("mounts[{i}].options[{j}]"), option.as_bytes())?;
+        }
         for (field, mappings) in [
             ("uidMappings", mount.uid_mappings()),
             ("gidMappings", mount.gid_mappings()),
@@ -132,6 +146,7 @@ fn host_names(spec: &Spec, linux: &Linux) -> Result<()> {
         ("domainname", spec.domainname()),
     ] {
         let name = value.as_deref().unwrap_or_default();
+        no_nul(field, name.as_bytes())?;
         ensure!(
             name.is_empty() || linux::has_namespace(linux, LinuxNamespaceType::Uts),
             "{field}: unable to set {field} without a private UTS namespace"

@@ -238,6 +238,47 @@ fn host_names_and_hidden_paths_need_their_namespace() {
 }
 
 #[test]
+fn no_text_that_the_kernel_would_cut() {
+    let mount = |field: &str, value: Value| {
+        let mut mount = json!({"destination": "/v", "type": "tmpfs", "source": "s"});
+        mount[field] = value;
+        json!([mount])
+    };
+    for (pointer, value, field) in [
+        ("/hostname", json!("a\0b"), "hostname"),
+        ("/domainname", json!("a\0b"), "domainname"),
+        (
+            "/mounts",
+            mount("destination", json!("/v\0/w")),
+            "mounts[0].destination",
+        ),
+        ("/mounts", mount("type", json!("tmpfs\0")), "mounts[0].type"),
+        ("/mounts", mount("source", json!("s\0")), "mounts[0].source"),
+        (
+            "/mounts",
+            mount("options", json!(["ro", "size=1\0k"])),
+            "mounts[0].options[1]",
+        ),
+        ("/linux/mountLabel", json!("m\0"), "linux.mountLabel"),
+        (
+            "/linux/maskedPaths",
+            json!(["/a", "/proc/k\0"]),
+            "linux.maskedPaths[1]",
+        ),
+        (
+            "/linux/readonlyPaths",
+            json!(["/proc/\0"]),
+            "linux.readonlyPaths[0]",
+        ),
+    ] {
+        assert_eq!(
+            refusal(pointer, value),
+            format!("{field}: contains a NUL byte")
+        );
+    }
+}
+
+#[test]
 fn id_maps() {
     let map = |entries: &[(u32, u32, u32)]| {
         let entries: Vec<Value> = entries

@@ -3,7 +3,8 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::plan::seccomp::{Arch, Profile, plan};
-use crate::seccomp::random::{Random, decide, probes};
+use crate::seccomp::direct::Reading;
+use crate::seccomp::random::{Random, probes};
 use crate::seccomp::{Program, compile, emulator};
 
 /// Of which the listed architectures of a profile can be.
@@ -48,11 +49,9 @@ pub(super) fn agree(profile: &Profile, seed: &[u8]) {
     while calls.len() > MOST_CALLS {
         calls.swap_remove(random.below(calls.len()));
     }
+    let reading = Reading::new(profile, native);
     for call in calls {
-        let (ours, direct) = (
-            emulator::run(&filter, &call).0,
-            decide(profile, native, &call),
-        );
+        let (ours, direct) = (emulator::run(&filter, &call).0, reading.decide(&call));
         assert_eq!(ours, direct, "on {native:?}, {call:x?} of {profile:#?}");
     }
     let program = Program {
