@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -65,15 +64,14 @@ def answers(only, runtimes):
     # crun refuses a hybrid host.
     os.environ["RUNDLET_CGROUP_VIEW"] = "v1"
     world = None
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-    signal.signal(signal.SIGTERM, interrupted)
+    sandbox.interruptible()
     try:
         world = sandbox.Sandbox([sys.executable, "-B", os.path.abspath(__file__), "--inside", results, only, *runtimes], "demand", DEADLINE)
         world.wait()
         with open(results, encoding="utf-8") as f:
             entries = [json.loads(line) for line in f]
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
     except FileNotFoundError:
         sys.exit("the sandbox ended early")
     finally:

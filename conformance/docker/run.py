@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -82,10 +81,7 @@ def main():
             parser.error(f"{runtime} is no program")
     explained = Explained(options.explained)
     keep = options.out or tempfile.mkdtemp(prefix="docker-conformance.")
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-    signal.signal(signal.SIGTERM, interrupted)
+    sandbox.interruptible()
     began = time.monotonic()
     verdicts = compare(names, options.only, runtimes, explained, keep, options)
     failed = [name for name, verdict in verdicts.items() if verdict == "FAIL"]

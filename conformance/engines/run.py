@@ -12,7 +12,6 @@ import collections
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -167,10 +166,7 @@ def main():
     explained = Explained(options.explained)
     keep = options.out or tempfile.mkdtemp(prefix="engine-conformance.")
     os.makedirs(keep, exist_ok=True)
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-    signal.signal(signal.SIGTERM, interrupted)
+    sandbox.interruptible()
     began = time.monotonic()
     results = []
     try:
