@@ -20,7 +20,7 @@ use crate::proto::{self, FromInit, RuntimeEnd, ToInit};
 use crate::rootfs::live;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::pidfd;
-use crate::{sealed, spec};
+use crate::{sealed, spec, timings};
 
 /// A file system of the container's, which has the places to mount on, may not answer. With the time for the end of the process it is
 /// less than others wait for the lock.
@@ -28,13 +28,16 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
     sealed::ensure()?;
+    timings::phase("list of mounts");
     let given = spec::load_mounts(&options.from)?;
+    timings::phase("state");
     let slot = Store::new(context).slot(&options.id)?;
     // Of two at once the second knows what the first has added.
     let _lock = slot.lock()?;
     let mut live = Container::load(slot)?.live()?;
     let host = Host::probe()?;
     check_container(&live, &host)?;
+    timings::phase("plan");
     let record = &live.container.record;
     let plan = live_mounts::add(
         &given,
@@ -49,9 +52,11 @@ pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
             added: &record.added,
         },
     )?;
+    timings::phase("sources");
     let user = user_namespace(&live, &plan)?;
     let trees = live::open_sources(&plan, user.as_ref().map(OwnedFd::as_fd))?;
     drop(user);
+    timings::phase("mount");
     let helper = Helper::start(&host, &live, MountChange::Add(&plan, trees))?;
     let FromInit::Mounted(numbers) = helper.hear()? else {
         bail!("the process that mounts sent a message of another kind");
@@ -66,15 +71,19 @@ pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
 
 pub(crate) fn remove(context: &Context, options: &MountsOptions) -> Result<()> {
     sealed::ensure()?;
+    timings::phase("list of mounts");
     let given = spec::load_mounts(&options.from)?;
+    timings::phase("state");
     let slot = Store::new(context).slot(&options.id)?;
     let _lock = slot.lock()?;
     let mut live = Container::load(slot)?.live()?;
     let host = Host::probe()?;
     check_container(&live, &host)?;
+    timings::phase("plan");
     let known = &live.container.record.added;
     let places = live_mounts::remove(&given, known)?;
     let going: Vec<_> = places.iter().map(|place| &known[*place]).collect();
+    timings::phase("unmount");
     let helper = Helper::start(&host, &live, MountChange::Remove(&going))?;
     let answer = helper.hear()?;
     ensure!(
@@ -91,6 +100,7 @@ pub(crate) fn remove(context: &Context, options: &MountsOptions) -> Result<()> {
 
 /// What was added, as it was given, so that it can be given to `remove`.
 pub(crate) fn list(context: &Context, id: &str) -> Result<Vec<serde_json::Value>> {
+    timings::phase("state");
     let container = Container::open(context, id)?;
     let added = container.record.added.into_iter();
     Ok(added.map(|added| added.mount).collect())

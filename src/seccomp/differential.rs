@@ -247,10 +247,6 @@ fn calls(profile: &Profile) -> Vec<Call> {
     calls
 }
 
-fn report(name: &str, compared: usize, reasons: &BTreeMap<&'static str, usize>) {
-    eprintln!("{name}: {compared} calls compared, differences: {reasons:#?}");
-}
-
 const X32_GAP: &str = "ENOSYS for x32 calls between the newest common one and x32's own";
 
 #[test]
@@ -259,7 +255,7 @@ fn docker_s_profile() {
         return;
     };
     let (compared, reasons) = compare(&reference, &fixture("docker"));
-    report("docker", compared, &reasons);
+    eprintln!("docker: {compared} calls compared, differences: {reasons:#?}");
     assert!(compared > 400_000);
     assert!(reasons.contains_key(X32_GAP));
 }
@@ -270,7 +266,7 @@ fn podman_s_profile() {
         return;
     };
     let (compared, reasons) = compare(&reference, &fixture("podman"));
-    report("podman", compared, &reasons);
+    eprintln!("podman: {compared} calls compared, differences: {reasons:#?}");
 }
 
 #[test]
@@ -281,7 +277,7 @@ fn docker_s_profile_without_x32() {
     let mut profile = fixture("docker");
     profile.archs.retain(|arch| *arch != Arch::X32);
     let (compared, reasons) = compare(&reference, &profile);
-    report("docker without x32", compared, &reasons);
+    eprintln!("docker without x32: {compared} calls compared, differences: {reasons:#?}");
     assert!(!reasons.contains_key(X32_GAP));
 }
 
@@ -309,7 +305,7 @@ fn an_allow_list_of_values() {
     .into();
     socket.any_of.push(one(Compare::Lt, 12));
     let (compared, reasons) = compare(&reference, &profile);
-    report("allow list", compared, &reasons);
+    eprintln!("allow list: {compared} calls compared, differences: {reasons:#?}");
 }
 
 fn low(condition: plan::Condition) -> plan::Condition {
