@@ -6,10 +6,8 @@ import json
 import os
 import re
 import select
-import shutil
 import socket
 import subprocess
-import time
 
 import bpf
 from world import Skip, read, until, write
@@ -60,7 +58,11 @@ def limit_too_low(side):
     """A memory limit that is too low ends in EBUSY or a lost connection; the user should read that it is too low, and by how much."""
     side.running(side.bundle("sleep", "1000"), "u")
     update = side.call("update", "--memory", "4096", "u")
-    start = side.run(side.bundle("true", edit=limit(64 << 10)))
+    for _ in range(10):
+        start = side.run(side.bundle("true", edit=limit(64 << 10)))
+        # On a busy machine the kernel may refuse the limit when it is set: that answer is the one above.
+        if "current usage" not in start.last:
+            break
     useful = "current usage" in update.last and re.search(r"\b65536\b", start.last)
     return [*ended(side, update), *ended(side, start)], not useful
 
@@ -148,7 +150,9 @@ def filter_cost(side):
     side.running(side.bundle("sleep", "1000", edit=lambda config: config["linux"].update(seccomp=profile)))
     program = bpf.of(side.state()["pid"])
     cost = {name: bpf.steps(program, number) for name, number in CALLS.items()}
-    lines = [f"{len(program)} instructions", ", ".join(f"{name} {count}" for name, count in cost.items())]
+    # runc's differs by an instruction or two from run to run.
+    shown = {name: count if count < 100 else f"over {count // 100 * 100}" for name, count in {"instructions": len(program), **cost}.items()}
+    lines = [", ".join(f"{name}: {count}" for name, count in shown.items())]
     return lines, len(program) > 500 or max(cost.values()) > 50
 
 

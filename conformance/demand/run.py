@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
 import cases  # noqa: E402
 import sandbox  # noqa: E402
+import worker  # noqa: E402
 from world import Side, Skip  # noqa: E402
 
 FILE = os.path.normpath(os.path.join(HERE, "..", "demand.md"))
@@ -34,15 +34,8 @@ N, PID and WHERE stand for what differs each time.
 DEADLINE = 600
 
 
-class Ended(Exception):
-    pass
-
-
-def worker(results, only, runtimes):
-    """Inside of the sandbox: one JSON line for each case and runtime."""
-    def ended(*_):
-        raise Ended
-    signal.signal(signal.SIGTERM, ended)
+def inside(results, only, runtimes):
+    """In the sandbox: one JSON line for each case and runtime."""
     folder, group = os.environ["RUNDLET_SCRATCH"], os.environ["RUNDLET_CGROUP"]
     with open(results, "a", encoding="utf-8") as out:
         for case in cases.CASES:
@@ -58,31 +51,34 @@ def worker(results, only, runtimes):
                 except (OSError, RuntimeError, subprocess.SubprocessError, KeyError, IndexError, ValueError) as e:
                     entry["broken"] = f"{type(e).__name__}: {e}"
                 finally:
-                    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                    side.close()
-                    signal.signal(signal.SIGTERM, before)
+                    with worker.undisturbed():
+                        side.close()
                 out.write(json.dumps(entry) + "\n")
                 out.flush()
 
 
 def answers(only, runtimes):
-    """-> {(case, runtime's name): entry}"""
+    """-> {(case, runtime's name): what `inside` wrote}"""
     folder = tempfile.mkdtemp(prefix="rundlet-demand.")
     results = os.path.join(folder, "results")
     # crun refuses a hybrid host.
     os.environ["RUNDLET_CGROUP_VIEW"] = "v1"
     world = None
+    sandbox.interruptible()
     try:
-        world = sandbox.Sandbox([sys.executable, "-B", os.path.abspath(__file__), "--worker", results, only, *runtimes], "demand", DEADLINE)
+        world = sandbox.Sandbox([sys.executable, "-B", os.path.abspath(__file__), "--inside", results, only, *runtimes], "demand", DEADLINE)
         world.wait()
         with open(results, encoding="utf-8") as f:
             entries = [json.loads(line) for line in f]
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
     except FileNotFoundError:
         sys.exit("the sandbox ended early")
     finally:
-        if world:
-            world.stop()
-        shutil.rmtree(folder)
+        with worker.undisturbed():
+            if world:
+                world.stop()
+            shutil.rmtree(folder)
     return {(entry["case"], entry["runtime"]): entry for entry in entries}
 
 
@@ -134,8 +130,6 @@ def page(chosen, found, runtimes):
 
 
 def main():
-    if sys.argv[1:2] == ["--worker"]:
-        return worker(sys.argv[2], sys.argv[3], sys.argv[4:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rundlet")
     parser.add_argument("peer", nargs="*")
@@ -165,7 +159,6 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Ended:
-        sys.exit(1)
+    if sys.argv[1:2] == ["--inside"]:
+        worker.main(lambda: inside(sys.argv[2], sys.argv[3], sys.argv[4:]))
+    sys.exit(main())

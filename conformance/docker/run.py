@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -22,7 +21,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
 import sandbox  # noqa: E402
-from judge import Explained, judge  # noqa: E402
+import worker  # noqa: E402
+from judge import Explained, judge, show  # noqa: E402
 
 
 # More failures than this are no accident of a busy machine.
@@ -81,10 +81,7 @@ def main():
             parser.error(f"{runtime} is no program")
     explained = Explained(options.explained)
     keep = options.out or tempfile.mkdtemp(prefix="docker-conformance.")
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-    signal.signal(signal.SIGTERM, interrupted)
+    sandbox.interruptible()
     began = time.monotonic()
     verdicts = compare(names, options.only, runtimes, explained, keep, options)
     failed = [name for name, verdict in verdicts.items() if verdict == "FAIL"]
@@ -137,19 +134,16 @@ def compare(names, wanted, runtimes, explained, out, options):
     except KeyboardInterrupt:
         sys.exit("interrupted")
     finally:
-        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        for side in sides:
-            side.world.stop()
-        signal.signal(signal.SIGTERM, before)
+        with worker.undisturbed():
+            for side in sides:
+                side.world.stop()
     return verdicts
 
 
 def report(name, verdict, took, text, verbose):
     print(f"{verdict:9} {name} {took}", flush=True)
     if verdict in ("FAIL", "skip") or verbose:
-        shown = text if verbose or len(text) <= 60 else text[:30] + [f"... {len(text) - 60} lines ..."] + text[-30:]
-        for line in shown:
-            print("    " + line[:600])
+        show(text, verbose)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import collections
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -21,7 +20,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
 import matrix  # noqa: E402
 import sandbox  # noqa: E402
-from judge import Explained, judge  # noqa: E402
+import worker  # noqa: E402
+from judge import Explained, judge, show  # noqa: E402
 
 # Name, script, Debian suite that the engine is taken from where it is not the host's.
 ENGINES = [
@@ -100,10 +100,9 @@ def compare(engine, runtimes, out, explained, options, only):
         for side in sides:
             side.world.wait()
     finally:
-        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        for side in sides:
-            side.world.stop()
-        signal.signal(signal.SIGTERM, before)
+        with worker.undisturbed():
+            for side in sides:
+                side.world.stop()
     (version, skip, a), (_, skip_b, b) = (side.entries() for side in sides)
     result = {"engine": engine[0], "version": version, "skip": skip or skip_b, "rows": []}
     if result["skip"]:
@@ -117,9 +116,7 @@ def compare(engine, runtimes, out, explained, options, only):
         seconds = " ".join(f"{e['seconds']}s" for e in (one, two) if e)
         print(f"{verdict:9} {engine[0]} {name} ({seconds})", flush=True)
         if verdict in ("FAIL", "skip") or options.verbose:
-            shown = text if options.verbose or len(text) <= 60 else text[:30] + [f"... {len(text) - 60} lines ..."] + text[-30:]
-            for line in shown:
-                print("    " + line[:600])
+            show(text, options.verbose)
     # A side that ended before its first result, or between two, is seen by the operations that are missing in both.
     if not a or not b or any(side.world.process.returncode != 0 for side in sides):
         print(f"FAIL      {engine[0]}: a side ended early")
@@ -169,10 +166,7 @@ def main():
     explained = Explained(options.explained)
     keep = options.out or tempfile.mkdtemp(prefix="engine-conformance.")
     os.makedirs(keep, exist_ok=True)
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-    signal.signal(signal.SIGTERM, interrupted)
+    sandbox.interruptible()
     began = time.monotonic()
     results = []
     try:

@@ -7,19 +7,13 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
 import engine as engines  # noqa: E402
-
-
-class Ended(Exception):
-    pass
+import worker  # noqa: E402
 
 
 def own_view(folder):
@@ -38,32 +32,12 @@ def run_one(function, engine, literal, folder):
     scratch = os.path.join(folder, "o-" + function.__name__)
     os.makedirs(scratch)
     context = engine.operations(engine, [(scratch, "<SCRATCH>"), *literal], scratch)
-    began, skip = time.monotonic(), None
-    try:
-        function(context)
-    except engines.Skip as e:
-        skip = str(e)
-    except Ended:
-        raise
-    except Exception:  # one broken operation must not hide the others
-        context.failures.append("the operation itself failed: " + traceback.format_exc())
-    try:
-        context.close()
-    except Ended:
-        raise
-    except Exception:
-        context.failures.append("after the operation: " + traceback.format_exc())
-    return {"name": function.__name__, "label": engines.label(function), "skip": skip, "records": context.records,
-            "failures": context.failures, "raw": context.raw, "seconds": round(time.monotonic() - began, 2)}
+    return {"name": function.__name__, "label": engines.label(function), **worker.outcome(function, context)}
 
 
 def main():
     module, suite, runtime, results, wanted = sys.argv[1:6]
     folder, group = os.environ["RUNDLET_SCRATCH"], os.environ["RUNDLET_CGROUP"]
-
-    def ended(*_):
-        raise Ended
-    signal.signal(signal.SIGTERM, ended)
     own_view(folder)
     place = os.path.join(folder, "e")
     os.makedirs(place)
@@ -95,16 +69,11 @@ def main():
             for function in engines.OPERATIONS:
                 if re.search(wanted, function.__name__):
                     put(run_one(function, engine, literal, folder))
-        except Ended:
-            return 1
         finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            engine.stop()
+            with worker.undisturbed():
+                engine.stop()
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Ended:
-        sys.exit(1)
+    worker.main(main)

@@ -85,6 +85,10 @@ class Commands:
                                    stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                                    stderr=subprocess.PIPE, start_new_session=True)
         self.children.append(process)
+        return self._finish(args, *self._end(process, timeout, stdin), code, has, err, norm, record, norm_err)
+
+    def _end(self, process, timeout, stdin=None):
+        """-> exit code or "timeout", output, error output"""
         try:
             out, error = process.communicate(stdin, timeout)
             status = process.returncode
@@ -93,7 +97,7 @@ class Commands:
             out, error = process.communicate()
             status = "timeout"
         self.children.remove(process)
-        return self._finish(args, status, out, error, code, has, err, norm, record, norm_err)
+        return status, out, error
 
     def _finish(self, args, status, out, error, code=0, has=None, err=None, norm=None, record=True,
                 norm_err=None):
@@ -140,15 +144,7 @@ class Commands:
         return process
 
     def ended(self, process, timeout=30, **kw):
-        try:
-            out, error = process.communicate(timeout=timeout)
-            status = process.returncode
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, error = process.communicate()
-            status = "timeout"
-        self.children.remove(process)
-        return self._finish(process.words, status, out, error, **kw)
+        return self._finish(process.words, *self._end(process, timeout), **kw)
 
     def terminal(self, *args, talk=(), size=(40, 132), code=0, timeout=30, norm=None, has=None, record=True):
         """A client on a pseudo terminal. `talk`: pairs of an expression to wait for and what is then typed."""

@@ -76,3 +76,10 @@ def judge(name, a, b, explained, runtime_b):
     if text:
         return "explained", text + ["reason: " + e["reason"] for _, e in found]
     return "ok", []
+
+
+def show(text, verbose):
+    """The lines of a verdict; of many the first and the last."""
+    shown = text if verbose or len(text) <= 60 else text[:30] + [f"... {len(text) - 60} lines ..."] + text[-30:]
+    for line in shown:
+        print("    " + line[:600])

@@ -93,6 +93,13 @@ def sweep():
                 os.close(fd)
 
 
+def interruptible():
+    """SIGTERM ends the caller as Ctrl-C does: in order, with its sandboxes."""
+    def interrupted(*_):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGTERM, interrupted)
+
+
 class Sandbox:
     """One running world. `wait` returns the worker's exit code; `stop` ends it early; both clean up."""
 

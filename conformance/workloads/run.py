@@ -30,6 +30,7 @@ import many  # noqa: E402
 import report  # noqa: E402
 import sandbox  # noqa: E402
 import web  # noqa: E402
+import worker  # noqa: E402
 import world  # noqa: E402
 
 SERVICES = databases.ALL + web.ALL + engine.ALL
@@ -108,10 +109,7 @@ def versions(w, chosen):
 
 def inside(runtime, wanted, results):
     folder = os.environ["RUNDLET_SCRATCH"]
-
-    def ended(*_):
-        raise KeyboardInterrupt
-    signal.signal(signal.SIGTERM, ended)
+    sandbox.interruptible()
     daemon = dockerd.Daemon(os.path.join(folder, "w"), runtime, GROUP, live=True)
     os.makedirs(daemon.folder)
     run = Run(world.World(daemon, dockerd.client()))
@@ -133,16 +131,16 @@ def inside(runtime, wanted, results):
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        try:
-            daemon.remove_containers()
-        except OSError:
-            pass
-        daemon.stop()
-        if os.environ.get("RUNDLET_KEEP_LOG"):
-            shutil.copy(daemon.log, os.environ["RUNDLET_KEEP_LOG"] + "." + os.path.basename(runtime))
-        with open(results, "w", encoding="utf-8") as f:
-            json.dump({"versions": found, "results": run.results}, f)
+        with worker.undisturbed():
+            try:
+                daemon.remove_containers()
+            except OSError:
+                pass
+            daemon.stop()
+            if os.environ.get("RUNDLET_KEEP_LOG"):
+                shutil.copy(daemon.log, os.environ["RUNDLET_KEEP_LOG"] + "." + os.path.basename(runtime))
+            with open(results, "w", encoding="utf-8") as f:
+                json.dump({"versions": found, "results": run.results}, f)
     return 0 if whole else 1
 
 
@@ -180,10 +178,7 @@ def main():
             parser.error(f"{runtime} is no program")
     if options.write and options.only:
         parser.error("--write with --only would leave the rest out of the table")
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-    signal.signal(signal.SIGTERM, interrupted)
+    sandbox.interruptible()
     chosen = [s.name() for s in SERVICES if re.search(options.only, s.name())]
     env = {"RUNDLET_DEBIAN_TAR": images.debian_tar(), "RUNDLET_SERVICES_TAR": images.services_tar()} if chosen else {}
     with tempfile.TemporaryDirectory(prefix="rundlet-workloads.") as folder:

@@ -81,25 +81,27 @@ pub(crate) fn report(error: &anyhow::Error) -> Report {
     }
 }
 
+/// The fields that config.json can have at its top.
+pub(crate) const TOP: [&str; 14] = [
+    "ociVersion",
+    "process",
+    "root",
+    "hostname",
+    "domainname",
+    "mounts",
+    "hooks",
+    "annotations",
+    "linux",
+    "vm",
+    "zos",
+    "windows",
+    "solaris",
+    "freebsd",
+];
+
 /// The first part of a message that begins with a JSON path into config.json. A bare name of the top level is one only where
 /// it is the whole part: `root: is required`, but not `process 12 has ended`.
 fn field_in(message: &str) -> Option<String> {
-    const TOP: [&str; 14] = [
-        "ociVersion",
-        "process",
-        "root",
-        "hostname",
-        "domainname",
-        "mounts",
-        "hooks",
-        "annotations",
-        "linux",
-        "vm",
-        "zos",
-        "windows",
-        "solaris",
-        "freebsd",
-    ];
     message.split(": ").find_map(|part| {
         let name = part.split(['.', '[', ' ']).next()?;
         if !TOP.contains(&name) || (name == part.split(' ').next()? && name != part) {

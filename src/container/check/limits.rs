@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Context, Finding, Level};
 use crate::cgroup::detect::Layout;
 use crate::cgroup::{Cgroup, Denied, Driver};
+use crate::error;
 use crate::plan::Plan;
 use crate::plan::resources::{BlockIo, Resources};
 
@@ -25,13 +26,7 @@ pub(super) fn look(plan: &Plan, document: &Value, context: &Context, findings: &
     let layout = match Layout::detect() {
         Ok(layout) => layout,
         Err(error) => {
-            let message = crate::error::report(&error).message;
-            findings.push(Finding {
-                level: Level::Error,
-                field: None,
-                message,
-                hint: None,
-            });
+            findings.push(Finding::told(error::report(&error)));
             return;
         }
     };
@@ -46,13 +41,7 @@ pub(super) fn look(plan: &Plan, document: &Value, context: &Context, findings: &
     let planned = Cgroup::plan(&layout, driver, path, &plan.state.id, Denied::Fail)
         .and_then(|cgroup| cgroup.preview(resources));
     if let Err(error) = planned {
-        let told = crate::error::report(&error);
-        findings.push(Finding {
-            level: Level::Error,
-            field: told.field,
-            message: told.message,
-            hint: told.hint,
-        });
+        findings.push(Finding::told(error::report(&error)));
     }
     let unified = matches!(layout, Layout::Unified { .. });
     for (pointer, name) in OF_NONE {

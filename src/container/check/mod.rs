@@ -61,6 +61,16 @@ impl Finding {
         }
     }
 
+    /// What `create` would say.
+    fn told(report: error::Report) -> Finding {
+        Finding {
+            level: Level::Error,
+            field: report.field,
+            message: report.message,
+            hint: report.hint,
+        }
+    }
+
     fn hint(mut self, hint: impl Into<String>) -> Finding {
         self.hint = Some(hint.into());
         self
@@ -120,13 +130,8 @@ fn refusals<'a>(
             Ok(launch) => return Some(launch),
             Err(error) => error::report(&error),
         };
-        let Some(field) = error.field else {
-            findings.push(Finding {
-                level: Level::Error,
-                field: None,
-                message: error.message,
-                hint: error.hint,
-            });
+        let Some(field) = error.field.clone() else {
+            findings.push(Finding::told(error));
             return None;
         };
         let as_given = removed.as_given(&field);

@@ -3,12 +3,13 @@
 
 use std::path::{Component, Path};
 
-use super::{FIELDS, refused};
+use super::refused;
 use crate::cgroup::path::Wanted;
 use crate::cgroup::systemd::annotations;
 use crate::cgroup::systemd::properties::{self, IoFile, List, When};
 use crate::cgroup::write::Write;
 use crate::cgroup::{v1, v2};
+use crate::error::TOP;
 use crate::plan::live_mounts;
 use crate::plan::resources::Resources;
 use crate::plan::rootfs::RootfsPlan;
@@ -26,7 +27,7 @@ pub(super) fn config(bytes: &[u8]) {
     let path = Path::new("config.json");
     let spec = match spec::parse_config(bytes, path) {
         Ok(spec) => spec,
-        Err(error) => return refused(&error, "config.json", &FIELDS),
+        Err(error) => return refused(&error, "config.json", &TOP),
     };
     let written = serde_json::to_vec(&spec).unwrap();
     let again =
@@ -36,12 +37,12 @@ pub(super) fn config(bytes: &[u8]) {
     assert_eq!(again, third);
     let checked = spec::check_config(&spec, path, FACTS);
     if let Err(error) = checked.and_then(|()| validate::for_linux(&spec)) {
-        return refused(&error, "config.json", &FIELDS);
+        return refused(&error, "config.json", &TOP);
     }
     let build = |spec| plan::build(spec, "id", Path::new("/bundle"), &Options::default());
     let planned = match build(&spec) {
         Ok(plan) => plan,
-        Err(error) => return refused(&error, "config.json", &FIELDS),
+        Err(error) => return refused(&error, "config.json", &TOP),
     };
     let other = build(&again).expect("planned a moment before");
     assert_eq!(
@@ -58,18 +59,18 @@ pub(super) fn config(bytes: &[u8]) {
     kept(&planned.hooks);
     kept(&planned.resources);
     if let Err(error) = annotations::properties(&planned.state.annotations, &mut List::default()) {
-        refused(&error, "config.json", &FIELDS);
+        refused(&error, "config.json", &TOP);
     }
     match Wanted::new(planned.cgroups_path.as_deref(), "id") {
         Ok(Wanted::Absolute(path) | Wanted::Relative(path)) => {
             clean(Path::new("/").join(path).as_path());
         }
-        Err(error) => refused(&error, "config.json", &FIELDS),
+        Err(error) => refused(&error, "config.json", &TOP),
     }
     for version in 0..8 {
         match planned.landlock.clone().map(|rules| rules.fit(version)) {
             Some(Ok((fitted, _))) => kept(&fitted),
-            Some(Err(error)) => refused(&error, "config.json", &FIELDS),
+            Some(Err(error)) => refused(&error, "config.json", &TOP),
             None => break,
         }
     }
@@ -98,7 +99,7 @@ fn added_live(spec: &oci_spec::runtime::Spec, planned: &Plan) {
                 assert!(!places.any(|place| masked.starts_with(place)));
             }
         }
-        Err(error) => refused(&error, "config.json", &FIELDS),
+        Err(error) => refused(&error, "config.json", &TOP),
     }
 }
 
@@ -163,7 +164,7 @@ fn limits(resources: &Resources) {
     };
     match v2::resources::refuse_v1_only(resources).and_then(|()| v2::resources::writes(resources)) {
         Ok(list) => plain(list),
-        Err(error) => refused(&error, "config.json", &FIELDS),
+        Err(error) => refused(&error, "config.json", &TOP),
     }
     plain(v2::resources::unified(resources));
     for (controller, field) in v2::resources::controllers(resources) {
@@ -173,7 +174,7 @@ fn limits(resources: &Resources) {
         );
     }
     if let Err(error) = v1::limits::refuse_v2_only(resources) {
-        refused(&error, "config.json", &FIELDS);
+        refused(&error, "config.json", &TOP);
     }
     for controller in [
         "cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "rdma",
@@ -189,7 +190,7 @@ fn limits(resources: &Resources) {
         assert_eq!(*rounded, again, "rounded twice");
         let mut list = List::default();
         if let Err(error) = properties::limits(&rounded, When::Creation, io, &mut list) {
-            refused(&error, "config.json", &FIELDS);
+            refused(&error, "config.json", &TOP);
         }
     }
 }

@@ -58,24 +58,6 @@ pub(crate) const TARGETS: [Target; 14] = [
     bytes("words", words::words),
 ];
 
-/// The fields that a document can have at its top.
-const FIELDS: [&str; 14] = [
-    "ociVersion",
-    "root",
-    "process",
-    "hostname",
-    "domainname",
-    "mounts",
-    "annotations",
-    "hooks",
-    "linux",
-    "vm",
-    "zos",
-    "windows",
-    "solaris",
-    "freebsd",
-];
-
 /// A refusal is one chain that begins with the document and the field, or says where the text is no JSON.
 fn refused(error: &anyhow::Error, document: &str, fields: &[&str]) {
     let text = crate::error::chain(error);
