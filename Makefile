@@ -23,7 +23,7 @@ LINK = -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,-T,$(CURDIR)/.car
 ENTRY-x86_64-unknown-linux-musl = -C link-arg=-Wl,-e,rundlet_start
 
 .DEFAULT_GOAL := help
-.PHONY: help build static check test test-root test-unit test-vm conformance conformance-own conformance-docker conformance-engines newcomer bench bench-readme budget demo man install uninstall deb test-deb reproducible deny clean packages target workloads advisories prove-security fuzz
+.PHONY: help build static check test test-root test-unit test-vm conformance conformance-own conformance-docker conformance-engines newcomer bench bench-readme budget demand demo man install uninstall deb test-deb reproducible deny clean packages target workloads advisories prove-security fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ bench-readme: packages static ## the same, written to README.md and conformance/
 
 budget: static ## write tests/budget.txt, which `make test` holds calls, memory and size to, anew
 	RUNDLET_WRITE_BUDGET=1 RUNDLET_TEST_RUNTIME=$(CURDIR)/$(STATIC) $(CARGO) test --test root -- budget
+
+demand: packages static ## what users of runc and crun complain of, shown on them and on rundlet (a host with cgroup v1); writes conformance/demand.md
+	conformance/demand/run.py --write $(CURDIR)/$(STATIC)
 
 demo: packages static ## run a container and show what it sees, then its life step by step
 	tests/demo.sh $(STATIC)

@@ -102,14 +102,6 @@ pub(crate) fn fatal(report: &Report) {
     }
 }
 
-/// As [`fatal`], of an error that is nothing but a message.
-pub(crate) fn fatal_text(message: &str) {
-    fatal(&Report {
-        message: message.to_owned(),
-        ..Report::default()
-    });
-}
-
 /// Seconds resolution is too coarse to order records of one start: RFC 3339 in UTC with nanoseconds.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();

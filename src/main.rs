@@ -43,7 +43,11 @@ sys::start::entry!(run);
 #[cfg_attr(test, allow(dead_code))]
 fn run() -> i32 {
     std::panic::set_hook(Box::new(|panic| {
-        log::fatal_text(&format!("internal error: {panic}"));
+        log::fatal(&error::Report {
+            message: format!("internal error: {panic}"),
+            step: Some(timings::step().to_owned()),
+            ..error::Report::default()
+        });
     }));
     let code = cli::run(sys::start::arguments().get(1..).unwrap_or_default());
     // Nobody else does; who prints has flushed already and got the error.

@@ -18,6 +18,8 @@
 //!    Listener{number}     -->          only with SCMP_ACT_NOTIFY, sent by write(2): the filter is loaded, its notify descriptor
 //!                                      has this number in the sender; the runtime fetches it and hands it to the agent
 //!                         <--  ListenerTaken
+//!    Mounted{numbers}     -->          only from the process of `mounts`, instead of the next three: all is mounted, and is taken
+//!                                      away again unless Committed follows
 //!    Ready                -->          everything that can fail before the user's program has been done
 //!                         <--  Committed  state and pid file are written; with `run` and `exec` also: go
 //!    Failed{..}           -->          instead of any of the above; the sender then leaves by _exit
@@ -53,6 +55,8 @@ pub(crate) enum FromInit {
     /// The number of the notify descriptor in the sender.
     Listener(i32),
     Ready,
+    /// Of the process that changes the mounts of a running container: the two numbers of each that it has added.
+    Mounted(Vec<(u64, u64)>),
     Failed(StepFailed),
 }
 
@@ -86,6 +90,12 @@ impl FromInit {
             FromInit::Ready => vec![3],
             FromInit::TimeReady => vec![6],
             FromInit::Listener(number) => listener_packet(*number).to_vec(),
+            FromInit::Mounted(numbers) => {
+                let both = numbers.iter().flat_map(|(one, other)| [*one, *other]);
+                std::iter::once(7)
+                    .chain(both.flat_map(u64::to_le_bytes))
+                    .collect()
+            }
             FromInit::Failed(failure) => {
                 let mut packet = vec![4];
                 packet.extend(failure.errno.to_le_bytes());
@@ -108,6 +118,13 @@ impl FromInit {
             (5, 4) => Some(FromInit::Listener(i32::from_le_bytes(
                 rest.try_into().ok()?,
             ))),
+            (7, _) => {
+                let (pairs, rest) = rest.as_chunks::<16>();
+                let number = |half: &[u8]| Some(u64::from_le_bytes(half.try_into().ok()?));
+                let pair = |pair: &[u8; 16]| Some((number(&pair[..8])?, number(&pair[8..])?));
+                let all: Option<_> = pairs.iter().map(pair).collect();
+                rest.is_empty().then_some(FromInit::Mounted(all?))
+            }
             (4, 4..) => {
                 let (errno, text) = rest.split_at(4);
                 let text = String::from_utf8_lossy(text);
@@ -158,9 +175,10 @@ pub(crate) struct RuntimeEnd(OwnedFd);
 /// The cloned side's end.
 pub(crate) struct InitEnd(OwnedFd);
 
-/// Makes both ends.
+/// Makes both ends. That of the cloned side has the lower number: made first of all, it is the lowest, and what is to be closed
+/// lies behind it in one piece.
 pub(crate) fn pair() -> Result<(RuntimeEnd, InitEnd)> {
-    let (runtime, init) = socketpair(
+    let (init, runtime) = socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,
         None,
@@ -333,6 +351,8 @@ mod tests {
             FromInit::RootReady,
             FromInit::Listener(7),
             FromInit::Ready,
+            FromInit::Mounted(vec![(1, u64::MAX), (2, 0)]),
+            FromInit::Mounted(vec![]),
             FromInit::Failed(failure),
         ] {
             assert_eq!(FromInit::decode(&message.encode()), Some(message));
@@ -350,6 +370,7 @@ mod tests {
             &[4, 0, 0, 0],
             &[4, 0, 0, 0, 0, b'x'],
             &[9, 9],
+            &[7, 0],
         ] {
             assert_eq!(FromInit::decode(packet), None, "{packet:?}");
         }

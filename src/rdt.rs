@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::fs::mountinfo;
 use crate::plan::rdt::{Monitoring, Rdt};
 
 /// What the container's record keeps.
@@ -37,21 +38,17 @@ const RESERVED: &[&str] = &["info", "mon_groups", "mon_data"];
 
 /// Where resctrl is mounted.
 pub(crate) fn mount_point() -> Result<PathBuf> {
-    let table =
-        std::fs::read_to_string("/proc/self/mountinfo").context("read `/proc/self/mountinfo`")?;
+    let table = mountinfo::read_own()?;
     find_mount(&table).context(
         "linux.intelRdt: no resctrl file system is mounted: the CPU or the kernel has no resource control, or \
          `mount -t resctrl resctrl /sys/fs/resctrl` is missing",
     )
 }
 
-pub(crate) fn find_mount(table: &str) -> Option<PathBuf> {
-    let mut lines = table.lines();
-    lines.find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        right.starts_with("resctrl ").then_some(())?;
-        left.split(' ').nth(4).map(PathBuf::from)
-    })
+pub(crate) fn find_mount(table: &[u8]) -> Option<PathBuf> {
+    mountinfo::lines(table)
+        .find(|mount| mount.kind == b"resctrl")
+        .map(|mount| mount.point())
 }
 
 impl Group {

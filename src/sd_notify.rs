@@ -230,20 +230,15 @@ fn ready_line(message: &[u8]) -> Option<&[u8]> {
 /// How many descriptors from 3 on a service manager passed to this very process, to be passed on (sd_listen_fds(3)).
 pub(crate) fn listen_fds() -> u32 {
     let var = |name| std::env::var(name).ok();
-    count_listen_fds(
-        var("LISTEN_PID").as_deref(),
-        var("LISTEN_FDS").as_deref(),
-        Pid::this(),
-    )
+    let count = count_listen_fds(var("LISTEN_PID").as_deref(), var("LISTEN_FDS").as_deref());
+    count
+        .filter(|(pid, _)| *pid == Pid::this().as_raw())
+        .map_or(0, |(_, count)| count)
 }
 
 /// LISTEN_PID tells who is meant: the variables may have been inherited from somebody else.
-fn count_listen_fds(pid: Option<&str>, count: Option<&str>, own: Pid) -> u32 {
-    if pid.and_then(|pid| pid.parse().ok()) == Some(own.as_raw()) {
-        count.and_then(|count| count.parse().ok()).unwrap_or(0)
-    } else {
-        0
-    }
+fn count_listen_fds(pid: Option<&str>, count: Option<&str>) -> Option<(i32, u32)> {
+    Some((pid?.parse().ok()?, count?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -278,16 +273,14 @@ mod tests {
 
     #[test]
     fn listen_fds_are_for_the_named_process_only() {
-        let own = Pid::from_raw(42);
-        assert_eq!(count_listen_fds(Some("42"), Some("3"), own), 3);
+        assert_eq!(count_listen_fds(Some("42"), Some("3")), Some((42, 3)));
         for (pid, count) in [
-            (Some("41"), Some("3")),
             (None, Some("3")),
             (Some("42"), None),
             (Some("42"), Some("-1")),
             (Some(""), Some("x")),
         ] {
-            assert_eq!(count_listen_fds(pid, count, own), 0);
+            assert_eq!(count_listen_fds(pid, count), None);
         }
     }
 

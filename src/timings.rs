@@ -1,11 +1,12 @@
 //! Where the time of one command went: `--timings FILE` (or RUNDLET_TIMINGS). The phases of the runtime follow each other without
 //! a gap, so they add up to the whole; the steps of the process that it clones stand beside them, by the names of the step tables.
 //! Called by `cli`, which turns it on and writes the file at the end, and by all who begin a phase or run a step. Off, nothing is
-//! called and nothing is kept.
+//! called, and nothing is kept but the name of the present phase: it is the `step` of an error in the log.
 //!
 //! The spans lie in memory that is shared with the clone, which has no other way to leave them: it becomes the user's program.
 //! With `create` the file is written when the container waits for its start, so it has the steps until then.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -54,6 +55,11 @@ struct Timings {
     began: u64,
     /// The number of spans, then the spans.
     words: &'static [AtomicU64],
+}
+
+thread_local! {
+    /// Where an error comes from. There is one thread; what is its own needs no lock.
+    static STEP: Cell<&'static str> = const { Cell::new("command line") };
 }
 
 static ON: AtomicBool = AtomicBool::new(false);
@@ -115,13 +121,19 @@ pub(crate) fn began() -> Option<String> {
 }
 
 /// Ends the phase before and begins the next.
-pub(crate) fn phase(name: &str) {
+pub(crate) fn phase(name: &'static str) {
+    STEP.set(name);
     if !ON.load(Relaxed) {
         return;
     }
     let now = now();
     end(now);
     begin(name, now);
+}
+
+/// The present one.
+pub(crate) fn step() -> &'static str {
+    STEP.get()
 }
 
 /// The same in a process that has just been cloned: what its parent was doing is no phase of it.

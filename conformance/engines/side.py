@@ -67,6 +67,9 @@ def main():
     own_view(folder)
     place = os.path.join(folder, "e")
     os.makedirs(place)
+    # Podman's conmon leaves files (`oom`) where podman was called.
+    results = os.path.abspath(results)
+    os.chdir(place)
     missing = None
     try:
         kind = importlib.import_module(module).ENGINE

@@ -49,6 +49,9 @@ _rundlet() {
             rundlet,list)
                 cmd="rundlet__subcmd__list"
                 ;;
+            rundlet,mounts)
+                cmd="rundlet__subcmd__mounts"
+                ;;
             rundlet,pause)
                 cmd="rundlet__subcmd__pause"
                 ;;
@@ -73,6 +76,9 @@ _rundlet() {
             rundlet,state)
                 cmd="rundlet__subcmd__state"
                 ;;
+            rundlet,top)
+                cmd="rundlet__subcmd__top"
+                ;;
             rundlet,update)
                 cmd="rundlet__subcmd__update"
                 ;;
@@ -83,7 +89,7 @@ _rundlet() {
 
     case "${cmd}" in
         rundlet)
-            opts="-v --root --log --log-format --debug --systemd-cgroup --rootless --timings --timings-format --version create start run exec state list ps events kill pause resume delete spec check doctor features update checkpoint restore help"
+            opts="-v --root --log --log-format --debug --systemd-cgroup --rootless --timings --timings-format --version create start run exec state list ps events top kill pause resume delete spec check doctor features update mounts checkpoint restore help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -243,12 +249,16 @@ _rundlet() {
             return 0
             ;;
         rundlet__subcmd__delete)
-            opts="-f --force"
+            opts="-f --force --timeout"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -431,6 +441,20 @@ _rundlet() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rundlet__subcmd__mounts)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -639,6 +663,52 @@ _rundlet() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rundlet__subcmd__top)
+            opts="-i -n -f -s -a --interval --count --once --format --sort --all"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -i)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sort)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -s)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

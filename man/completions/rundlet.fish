@@ -41,6 +41,7 @@ complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "state" -d 'print th
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "list" -d 'list the containers below the state root'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "ps" -d 'list the processes in a container'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "events" -d 'print statistics and OOM kills of a container'
+complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "top" -d 'watch what containers use: CPU, memory, processes, I/O, pressure'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "kill" -d 'send a signal (default: SIGTERM) to a container\'s process'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "pause" -d 'freeze all processes of a container'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "resume" -d 'thaw all processes of a paused container'
@@ -50,6 +51,7 @@ complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "check" -d 'look for
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "doctor" -d 'tell what this host lacks for containers, and what to do about it'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "features" -d 'print what this version supports as JSON'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "update" -d 'change the resource limits of a container'
+complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "mounts" -d 'give mounts to a running container, or take them away again'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "checkpoint" -d 'save a running container to files'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "restore" -d 'make a container again from a checkpoint'
 complete -c rundlet -n "__fish_rundlet_needs_command" -f -a "help" -d 'print help on rundlet or on a verb'
@@ -100,7 +102,14 @@ complete -c rundlet -n "__fish_rundlet_using_subcommand list" -s q -l quiet -d '
 complete -c rundlet -n "__fish_rundlet_using_subcommand ps" -s f -l format -d 'table or json' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand events" -l interval -d 'time between two lines of statistics, like 1m30s or 500ms' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand events" -l stats -d 'print the statistics once and exit'
+complete -c rundlet -n "__fish_rundlet_using_subcommand top" -s i -l interval -d 'time between two samples, like 500ms or 5s' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand top" -s n -l count -d 'print so many tables one below the other, and exit' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand top" -s f -l format -d 'table or json' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand top" -s s -l sort -d 'id, cpu, memory, pids, io or pressure: greatest first, ids from a on' -r
+complete -c rundlet -n "__fish_rundlet_using_subcommand top" -l once -d 'print one table and exit: --count 1'
+complete -c rundlet -n "__fish_rundlet_using_subcommand top" -s a -l all -d 'stopped containers, too'
 complete -c rundlet -n "__fish_rundlet_using_subcommand kill" -s a -l all -d 'obsolete: do not fail when the container is not running'
+complete -c rundlet -n "__fish_rundlet_using_subcommand delete" -l timeout -d 'longest that all its waits last together, like 500ms or 1m' -r
 complete -c rundlet -n "__fish_rundlet_using_subcommand delete" -s f -l force -d 'kill the container first if it runs (SIGKILL)'
 complete -c rundlet -n "__fish_rundlet_using_subcommand spec" -s b -l bundle -d 'directory of the bundle (default: the current directory)' -r -F
 complete -c rundlet -n "__fish_rundlet_using_subcommand spec" -l rootless -d 'for a container that needs no privileges on the host'

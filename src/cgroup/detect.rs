@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
+use crate::fs::mountinfo;
 use crate::fs::small::read_text;
 
 use super::path;
@@ -44,9 +45,9 @@ impl Layout {
                 mount: root.to_owned(),
             });
         }
-        let read =
-            |file: &str| std::fs::read_to_string(file).with_context(|| format!("read `{file}`"));
-        let hierarchies = parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?);
+        let cgroups =
+            std::fs::read_to_string("/proc/self/cgroup").context("read `/proc/self/cgroup`")?;
+        let hierarchies = parse(&mountinfo::read_own()?, &cgroups);
         ensure!(
             hierarchies.iter().any(|h| h.controllers != [""]),
             "no cgroup hierarchy is mounted below `{ROOT}`"
@@ -71,37 +72,44 @@ pub(crate) fn unified_path(file: &str) -> Result<String> {
 }
 
 /// Puts the mounts below /sys/fs/cgroup together with the process's own cgroups. The first mount of a hierarchy counts.
-pub(crate) fn parse(mountinfo: &str, cgroups: &str) -> Vec<Hierarchy> {
+pub(crate) fn parse(table: &[u8], cgroups: &str) -> Vec<Hierarchy> {
     let own: Vec<(&str, &str)> = cgroups
         .lines()
         .filter_map(|line| line.split_once(':')?.1.split_once(':'))
         .collect();
     let mut out: Vec<Hierarchy> = Vec::new();
-    for line in mountinfo.lines() {
-        let Some(mount) = MountLine::parse(line) else {
-            continue;
-        };
-        let found = own.iter().find(|(controllers, _)| mount.is_of(controllers));
+    for line in mountinfo::lines(table) {
+        let found = own
+            .iter()
+            .find(|(controllers, _)| is_of(&line, controllers));
         let Some((controllers, own_path)) = found else {
             continue;
         };
         let controllers: Vec<String> = controllers.split(',').map(str::to_owned).collect();
-        if !Path::new(&mount.point).starts_with(ROOT)
-            || out.iter().any(|h| h.controllers == controllers)
-        {
+        let mount = line.point();
+        if !mount.starts_with(ROOT) || out.iter().any(|h| h.controllers == controllers) {
             continue;
         }
-        let root = path::clean(&mount.root);
+        let root = path::clean(&line.root().to_string_lossy());
         let own = path::clean(own_path);
         let own = strip(&own, &root).unwrap_or_default().to_owned();
         out.push(Hierarchy {
             controllers,
-            mount: PathBuf::from(mount.point),
+            mount,
             root: format!("/{root}"),
             own,
         });
     }
     out
+}
+
+/// Whether it is a mount of the hierarchy with these controllers.
+fn is_of(mount: &mountinfo::Line<'_>, controllers: &str) -> bool {
+    match mount.kind {
+        b"cgroup2" => controllers.is_empty(),
+        b"cgroup" => !controllers.is_empty() && controllers.split(',').all(|c| mount.super_has(c)),
+        _ => false,
+    }
 }
 
 /// `path` relative to `base`, both clean, by components.
@@ -115,51 +123,6 @@ fn strip<'a>(path: &'a str, base: &str) -> Option<&'a str> {
     } else {
         rest.strip_prefix('/')
     }
-}
-
-struct MountLine<'a> {
-    root: String,
-    point: String,
-    kind: &'a str,
-    options: &'a str,
-}
-
-impl<'a> MountLine<'a> {
-    /// `36 25 0:32 /root /point rw,opts [optional...] - type source super,options`, of cgroup types only.
-    fn parse(line: &'a str) -> Option<Self> {
-        let (mount, fs) = line.split_once(" - ")?;
-        let mut fs = fs.split(' ');
-        let kind = fs.next().filter(|k| *k == "cgroup" || *k == "cgroup2")?;
-        let options = fs.nth(1)?;
-        let mut mount = mount.split(' ').skip(3);
-        Some(Self {
-            root: unescape(mount.next()?),
-            point: unescape(mount.next()?),
-            kind,
-            options,
-        })
-    }
-
-    /// Whether this mount is of the hierarchy with these controllers.
-    fn is_of(&self, controllers: &str) -> bool {
-        if self.kind == "cgroup2" {
-            return controllers.is_empty();
-        }
-        !controllers.is_empty()
-            && controllers
-                .split(',')
-                .all(|c| self.options.split(',').any(|option| option == c))
-    }
-}
-
-/// mountinfo writes blanks, tabs, newlines and backslashes as three octal digits.
-fn unescape(text: &str) -> String {
-    ["\\040", "\\011", "\\012", "\\134"]
-        .iter()
-        .zip([" ", "\t", "\n", "\\"])
-        .fold(text.to_owned(), |text, (code, char)| {
-            text.replace(code, char)
-        })
 }
 
 #[cfg(test)]
@@ -188,7 +151,7 @@ mod tests {
 
     #[test]
     fn hybrid_host() {
-        let found = parse(HYBRID, OWN);
+        let found = parse(HYBRID.as_bytes(), OWN);
         let of = |controller: &str| {
             found
                 .iter()

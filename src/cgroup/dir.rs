@@ -4,6 +4,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -20,9 +21,9 @@ const DIRECTORY: OFlag = OFlag::O_PATH
     .union(OFlag::O_CLOEXEC);
 
 /// A cgroup directory. `O_PATH`: it costs nothing, and clone3 and bpf take it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Dir {
-    fd: Later,
+    fd: Rc<Later>,
     /// For messages, and for the bind mounts of a v1 container; never given to a file operation here.
     path: PathBuf,
 }
@@ -50,7 +51,7 @@ impl Dir {
         let fd = openat(AT_FDCWD, path, DIRECTORY, Mode::empty())
             .with_context(|| format!("open cgroup mount `{}`", path.display()))?;
         Ok(Self {
-            fd: Later::new(fd),
+            fd: Rc::new(Later::new(fd)),
             path: path.to_owned(),
         })
     }
@@ -60,7 +61,7 @@ impl Dir {
         let name = if rel.is_empty() { "." } else { rel };
         let fd = self.open_below(name, DIRECTORY)?;
         Ok(Self {
-            fd: Later::new(fd),
+            fd: Rc::new(Later::new(fd)),
             path: if rel.is_empty() {
                 self.path.clone()
             } else {
@@ -97,7 +98,7 @@ impl Dir {
         let fd = openat(self, "..", DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())?;
         let path = self.path.parent().unwrap_or(&self.path).to_owned();
         Ok(Self {
-            fd: Later::new(fd),
+            fd: Rc::new(Later::new(fd)),
             path,
         })
     }
@@ -145,11 +146,12 @@ impl Dir {
     /// The cgroup of a clean path below this one, made where missing. `made` gets the paths of what was made,
     /// ancestors first; on an error too.
     pub(crate) fn make_below(&self, rel: &str, made: &mut Vec<String>) -> Result<Self> {
-        match self.below(rel) {
-            Err(Errno::ENOENT) => {}
-            result => return result.with_context(|| self.doing("open cgroup", rel)),
-        }
         let (parent, name) = path::split(rel);
+        if name.is_empty() {
+            return self
+                .below(rel)
+                .with_context(|| self.doing("open cgroup", rel));
+        }
         let opened;
         let parent_dir = if parent.is_empty() {
             self
@@ -162,9 +164,14 @@ impl Dir {
         };
         match mkdirat(parent_dir, name, Mode::from_bits_truncate(0o755)) {
             Ok(()) => made.push(rel.to_owned()),
-            // Somebody else was faster; it counts as found.
             Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(errno).with_context(|| self.doing("create cgroup", rel)),
+            // Also of one that is there, where this user has no right on the directory or it is read-only.
+            Err(errno) => {
+                let found = self.below(rel);
+                return found
+                    .map_err(|_| errno)
+                    .with_context(|| self.doing("create cgroup", rel));
+            }
         }
         self.below(rel)
             .with_context(|| self.doing("open cgroup", rel))

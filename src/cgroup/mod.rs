@@ -5,6 +5,7 @@
 //! waits; every later command goes by `open` of the record in state.json. Nothing here knows the OCI types.
 
 mod apply;
+mod by_record;
 pub(crate) mod detect;
 pub(crate) mod devices;
 mod dir;
@@ -38,13 +39,13 @@ use crate::plan::delegation::{Delegation, Payload};
 use crate::plan::mounts::CgroupMounts;
 use crate::plan::resources::Resources;
 use detect::Layout;
+pub(crate) use kill::LIMIT as KILL_LIMIT;
 use path::{SubPaths, Wanted};
 pub(crate) use place::Place;
 use procs::Deadline;
 use record::{Places, Record};
 use stats::Stats;
 use systemd::{Unit, manager::Which};
-use tree::Left;
 use undo::Undo;
 
 const NO_FREEZER: &str = "the container has no cgroup that could be frozen";
@@ -182,14 +183,6 @@ impl Cgroup {
             may_be_missing: false,
             made: record.made,
         })
-    }
-
-    /// Whether the cgroup of a record is frozen, as [`Cgroup::is_frozen`] says it of an open one.
-    pub(crate) fn is_frozen_by_record(record: &Record) -> Result<bool> {
-        match &record.places {
-            Places::V2(group) => v2::freeze::is_frozen_at(group),
-            _ => Self::open(record)?.is_frozen(),
-        }
     }
 
     /// False where the container goes without one (`Denied::GoWithout`).
@@ -330,10 +323,14 @@ impl Cgroup {
 
     /// Stops all processes; waits at most 10 s and thaws again when that is not enough.
     pub(crate) fn freeze(&self) -> Result<()> {
+        self.freeze_within(procs::FREEZE_LIMIT)
+    }
+
+    fn freeze_within(&self, limit: Duration) -> Result<()> {
         match &self.kind {
             Kind::None => bail!(NO_FREEZER),
-            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.freeze(),
-            Kind::V1(c) => c.freeze(),
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.freeze(limit),
+            Kind::V1(c) => c.freeze(limit),
         }
     }
 
@@ -374,25 +371,15 @@ impl Cgroup {
         }
     }
 
-    /// All processes, sub-cgroups included, in ascending order; none when the cgroup is gone.
-    pub(crate) fn pids(&self) -> Result<Vec<i32>> {
-        let dir = match &self.kind {
-            Kind::None => None,
-            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.dir(),
-            Kind::V1(c) => c.dir(),
-        };
-        dir.map_or_else(|| Ok(Vec::new()), procs::pids)
-    }
-
     /// Removes the container's cgroup and all below it, not what lies above, even if it was made for it: others may be using that
     /// by now. Processes still inside are killed, unless it was only planned. What is left after `time` is an error that names
     /// it.
     pub(crate) fn remove(&self, time: Duration) -> Result<()> {
-        let left = if self.made { Left::Kill } else { Left::Keep };
+        let left = by_record::left(self.made);
         match &self.kind {
             Kind::None => Ok(()),
             Kind::V2(c) => c.remove(left, Deadline::after(time)),
-            Kind::V1(c) => c.remove(left, Deadline::after(time)),
+            Kind::V1(c) => c.remove(left, time),
             Kind::Systemd(c) => c.remove(left, time),
         }
     }

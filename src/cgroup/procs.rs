@@ -10,8 +10,31 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid};
 
 use super::dir::{Dir, is_gone};
+use super::systemd::Unit;
+use super::{Cgroup, Kind};
 use crate::fs::culprit;
 use crate::sys::pidfd;
+
+impl Cgroup {
+    /// All processes, sub-cgroups included, in ascending order; none when the cgroup is gone.
+    pub(crate) fn pids(&self) -> Result<Vec<i32>> {
+        self.dir().map_or_else(|| Ok(Vec::new()), pids)
+    }
+
+    /// For messages: on v1 in one of the hierarchies.
+    pub(crate) fn name(&self) -> String {
+        self.dir().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// One that has all of its processes.
+    fn dir(&self) -> Option<&Dir> {
+        match &self.kind {
+            Kind::None => None,
+            Kind::V2(c) | Kind::Systemd(Unit { group: c, .. }) => c.dir(),
+            Kind::V1(c) => c.dir(),
+        }
+    }
+}
 
 /// Every process in the cgroup and below it. A cgroup that vanishes meanwhile has none.
 pub(crate) fn pids(dir: &Dir) -> Result<Vec<i32>> {
@@ -102,13 +125,18 @@ pub(crate) fn describe(pids: &[i32]) -> String {
 /// Longest wait for a freeze.
 pub(crate) const FREEZE_LIMIT: Duration = Duration::from_secs(10);
 
-pub(crate) fn did_not_freeze(dir: &Dir) -> anyhow::Error {
+pub(crate) fn did_not_freeze(dir: &Dir, limit: Duration) -> anyhow::Error {
     let pids = pids(dir).unwrap_or_default();
     anyhow!(
         "cgroup `{dir}` did not freeze within {} s: {}",
-        FREEZE_LIMIT.as_secs(),
+        seconds(limit),
         describe(&pids)
     )
+}
+
+/// For a message: what is left of a longer time has no round number.
+pub(crate) fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 100.0).round() / 100.0
 }
 
 /// A point in time that waits end at.

@@ -233,4 +233,12 @@ mod tests {
         assert_eq!(rootless("auto").unwrap(), Rootless::Auto);
         assert!(rootless("perhaps").is_err());
     }
+
+    #[test]
+    fn the_table_of_flags_is_the_one_that_help_shows() {
+        use clap::Args as _;
+        let defined =
+            super::super::grammar::flags_of(&Globals::augment_args(clap::Command::new("rundlet")));
+        assert_eq!(defined, FLAGS);
+    }
 }

@@ -1,5 +1,4 @@
-//! The command line: global flags, the table of verbs, help, and what becomes of an error.
-//! Called by `main`. Only the verb that was asked for has its clap command built.
+//! The command line: from the words to a verb's run, and what becomes of an error. Called by `main`.
 //!
 //! Exit codes: 0; 1 for every failure and for wrong usage; 255 when `exec` fails before or beside
 //! its process; otherwise what `run` and `exec` return, the code of the container's process.
@@ -20,6 +19,7 @@ pub(crate) mod grammar;
 mod help;
 pub(crate) mod kill;
 mod list;
+mod mounts;
 mod pause;
 mod ps;
 mod restore;
@@ -27,221 +27,26 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod top;
 pub(crate) mod update;
+mod verbs;
 
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use clap::{ArgMatches, Args, Command, FromArgMatches};
 use nix::errno::Errno;
 
-use crate::container::options::Context;
+use crate::error::Report;
 use crate::{features as facts, log, sealed, timings};
 use globals::Globals;
-use grammar::Lexed;
-
-/// How a verb's words may look.
-#[derive(Clone, Copy)]
-enum Words {
-    /// Exactly so many; flags may stand anywhere.
-    Exactly(usize),
-    /// From and to; flags end after the first word.
-    IdThen(usize, usize),
-    /// Anything: the verb reads none of it as a flag.
-    Any,
-}
-
-/// One verb: its line in the help, its flags, and what it does.
-struct Verb {
-    name: &'static str,
-    about: &'static str,
-    usage: &'static str,
-    words: Words,
-    define: fn(Command) -> Command,
-    run: fn(&Context, &ArgMatches) -> Result<i32>,
-}
-
-/// Binds a file's flags (`Args` struct) and its `run` into a row of the table.
-macro_rules! verb {
-    ($name:literal, $file:ident :: $run:ident ($args:ident), $words:expr, $usage:literal, $about:literal) => {
-        Verb {
-            name: $name,
-            about: $about,
-            usage: $usage,
-            words: $words,
-            define: <$file::$args as Args>::augment_args,
-            run: |context, matches| $file::$run(context, &$file::$args::from_arg_matches(matches)?),
-        }
-    };
-}
-
-const ANY: usize = usize::MAX;
-
-/// In the order of the help text.
-static VERBS: [Verb; 20] = [
-    verb!(
-        "create",
-        create::run(OnlyCreateArgs),
-        Words::Exactly(1),
-        "<container-id>",
-        "create a container"
-    ),
-    verb!(
-        "start",
-        start::run(StartArgs),
-        Words::Exactly(1),
-        "<container-id>",
-        "start the process of a created container"
-    ),
-    verb!(
-        "run",
-        run::run(RunArgs),
-        Words::Exactly(1),
-        "<container-id>",
-        "create and start a container, and wait for its end"
-    ),
-    verb!(
-        "exec",
-        exec::run(ExecArgs),
-        Words::IdThen(1, ANY),
-        "<container-id> <command> [argument...]  |  --process FILE <container-id>",
-        "run one more process in a running container"
-    ),
-    verb!(
-        "state",
-        state::run(StateArgs),
-        Words::Exactly(1),
-        "<container-id>",
-        "print the state of a container as JSON"
-    ),
-    verb!(
-        "list",
-        list::run(ListArgs),
-        Words::Exactly(0),
-        "",
-        "list the containers below the state root"
-    ),
-    verb!(
-        "ps",
-        ps::run(PsArgs),
-        Words::IdThen(1, ANY),
-        "<container-id> [ps option...]",
-        "list the processes in a container"
-    ),
-    verb!(
-        "events",
-        events::run(EventsArgs),
-        Words::Exactly(1),
-        "<container-id>",
-        "print statistics and OOM kills of a container"
-    ),
-    verb!(
-        "kill",
-        kill::run(KillArgs),
-        Words::IdThen(1, 2),
-        "<container-id> [signal]",
-        "send a signal (default: SIGTERM) to a container's process"
-    ),
-    verb!(
-        "pause",
-        pause::pause(PauseArgs),
-        Words::Exactly(1),
-        "<container-id>",
-        "freeze all processes of a container"
-    ),
-    verb!(
-        "resume",
-        pause::resume(PauseArgs),
-        Words::Exactly(1),
-        "<container-id>",
-        "thaw all processes of a paused container"
-    ),
-    verb!(
-        "delete",
-        delete::run(DeleteArgs),
-        Words::Exactly(1),
-        "<container-id>",
-        "remove a stopped container"
-    ),
-    verb!(
-        "spec",
-        spec::run(SpecArgs),
-        Words::Exactly(0),
-        "",
-        "write a config.json to start from"
-    ),
-    verb!(
-        "check",
-        check::run(CheckArgs),
-        Words::Exactly(1),
-        "<bundle>",
-        "look for mistakes in a bundle, and for what this host lacks"
-    ),
-    verb!(
-        "doctor",
-        doctor::run(DoctorArgs),
-        Words::Exactly(0),
-        "",
-        "tell what this host lacks for containers, and what to do about it"
-    ),
-    verb!(
-        "features",
-        features::run(FeaturesArgs),
-        Words::Exactly(0),
-        "",
-        "print what this version supports as JSON"
-    ),
-    verb!(
-        "update",
-        update::run(UpdateArgs),
-        Words::Exactly(1),
-        "<container-id>",
-        "change the resource limits of a container"
-    ),
-    verb!(
-        "checkpoint",
-        checkpoint::run(CheckpointArgs),
-        Words::Exactly(1),
-        "<container-id>",
-        "save a running container to files"
-    ),
-    verb!(
-        "restore",
-        restore::run(RestoreArgs),
-        Words::Exactly(1),
-        "<container-id>",
-        "make a container again from a checkpoint"
-    ),
-    verb!(
-        "help",
-        help::run(HelpArgs),
-        Words::Any,
-        "[verb]",
-        "print help on rundlet or on a verb"
-    ),
-];
-
-/// A verb as the fuzzer knows it.
+use verbs::Verb;
 #[cfg(any(test, fuzzing))]
-pub(crate) struct Definition {
-    pub(crate) flags: Vec<grammar::Flag>,
-    pub(crate) command: Command,
-}
-
-#[cfg(any(test, fuzzing))]
-pub(crate) fn definitions() -> Vec<Definition> {
-    let define = |verb: &Verb| {
-        let command = (verb.define)(Command::new(verb.name));
-        let flags = grammar::flags_of(&command);
-        Definition { flags, command }
-    };
-    VERBS.iter().map(define).collect()
-}
+pub(crate) use verbs::{Definition, definitions};
 
 /// Verbs that enter a container (E1).
-const ENTERING: [&str; 4] = ["create", "run", "exec", "restore"];
+const ENTERING: [&str; 5] = ["create", "run", "exec", "restore", "mounts"];
 
 /// Why nothing was done, and what to print with it.
 struct Misuse {
@@ -262,7 +67,7 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
     match dispatch(args) {
         Ok(Ok(code)) => exit(code),
         Ok(Err(Failure { error, code })) => {
-            log::fatal(&crate::error::report(&error));
+            fatal(crate::error::report(&error));
             exit(code)
         }
         Err(misuse) => {
@@ -270,10 +75,21 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
             if let Usage::Of(verb) = misuse.usage {
                 drop(std::io::stderr().write_all(help::usage(verb).as_bytes()));
             }
-            log::fatal_text(&misuse.message);
+            fatal(Report {
+                message: misuse.message,
+                ..Report::default()
+            });
             1
         }
     }
+}
+
+/// What did not come from the container's process is the runtime's own: the step is what it was doing.
+fn fatal(mut report: Report) {
+    report
+        .step
+        .get_or_insert_with(|| timings::step().to_owned());
+    log::fatal(&report);
 }
 
 struct Failure {
@@ -293,7 +109,7 @@ fn dispatch(args: &[OsString]) -> Result<Result<i32, Failure>, Misuse> {
         .words
         .first()
         .map(|word| word.to_string_lossy().into_owned());
-    let verb = name.as_ref().and_then(|name| find(name));
+    let verb = name.as_ref().and_then(|name| verbs::find(name));
     let inner = outer.words.get(1..).unwrap_or_default();
     let help = outer.help;
     let mut globals = Globals::default();
@@ -317,9 +133,11 @@ fn dispatch(args: &[OsString]) -> Result<Result<i32, Failure>, Misuse> {
         if let Ok(Some((path, format))) = globals.timings() {
             drop(timings::start(&path, format));
         }
-        drop(sealed::ensure());
+        if sealed::ensure().is_err() {
+            timings::phase("command line");
+        }
     }
-    let (lexed, command) = match verb_line(verb, inner, &mut globals) {
+    let (lexed, command) = match verbs::lex(verb, inner, &mut globals) {
         Ok(parts) => parts,
         Err(message) => {
             // A wrong flag of the verb is reported in the log too, where the global flags can be read.
@@ -335,7 +153,7 @@ fn dispatch(args: &[OsString]) -> Result<Result<i32, Failure>, Misuse> {
     }
     arm_log(&globals, Some(verb))?;
     arm_timings(&globals, verb)?;
-    count_words(verb, &lexed).map_err(misuse(Some(verb)))?;
+    verbs::count_words(verb, &lexed).map_err(misuse(Some(verb)))?;
     let matches = command
         .try_get_matches_from(lexed.canonical())
         .map_err(|error| misuse(Some(verb))(first_line(&error)))?;
@@ -361,72 +179,6 @@ fn dispatch(args: &[OsString]) -> Result<Result<i32, Failure>, Misuse> {
 
 fn failure(code: i32) -> impl Fn(anyhow::Error) -> Failure {
     move |error| Failure { error, code }
-}
-
-fn find(name: &str) -> Option<&'static Verb> {
-    let name = if name == "h" { "help" } else { name };
-    VERBS.iter().find(|verb| verb.name == name)
-}
-
-/// Lexes what follows the verb. Global flags are taken there too, where the verb has none of that name.
-fn verb_line(
-    verb: &'static Verb,
-    args: &[OsString],
-    globals: &mut Globals,
-) -> Result<(Lexed, Command), String> {
-    let command = (verb.define)(Command::new(verb.name));
-    if matches!(verb.words, Words::Any) {
-        return Ok((any_words(args), command));
-    }
-    let mut flags = grammar::flags_of(&command);
-    let own = flags.len();
-    for flag in globals::FLAGS.iter().filter(|flag| flag.long != "version") {
-        if !flags[..own].iter().any(|given| given.long == flag.long) {
-            flags.push(flag.clone());
-        }
-    }
-    let stop_after = match verb.words {
-        Words::IdThen(..) => Some(1),
-        _ => None,
-    };
-    let mut lexed = grammar::lex(&flags, args, stop_after)?;
-    let is_global = |name: &str| flags[own..].iter().any(|flag| flag.long == name);
-    let (outer, inner) = lexed
-        .flags
-        .into_iter()
-        .partition(|(name, _)| is_global(name));
-    lexed.flags = inner;
-    globals.take(outer);
-    Ok((lexed, command))
-}
-
-/// `help`: what it is asked about may be anything.
-fn any_words(args: &[OsString]) -> Lexed {
-    let help = args
-        .iter()
-        .any(|arg| ["-h", "-help", "--help"].iter().any(|flag| arg == flag));
-    Lexed {
-        flags: Vec::new(),
-        words: args.to_vec(),
-        help,
-    }
-}
-
-fn count_words(verb: &Verb, lexed: &Lexed) -> Result<(), String> {
-    let count = lexed.words.len();
-    let name = verb.name;
-    match verb.words {
-        Words::Exactly(wanted) if count != wanted => Err(format!(
-            "rundlet: \"{name}\" requires exactly {wanted} argument(s)"
-        )),
-        Words::IdThen(least, _) if count < least => Err(format!(
-            "rundlet: \"{name}\" requires a minimum of {least} argument(s)"
-        )),
-        Words::IdThen(_, most) if count > most => Err(format!(
-            "rundlet: \"{name}\" requires a maximum of {most} argument(s)"
-        )),
-        _ => Ok(()),
-    }
 }
 
 fn arm_log(globals: &Globals, verb: Option<&'static Verb>) -> Result<(), Misuse> {
@@ -492,34 +244,4 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     Ok(std::env::current_dir()
         .context("find the current directory")?
         .join(path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_verb_has_a_sound_definition_and_its_own_name() {
-        for (i, verb) in VERBS.iter().enumerate() {
-            help::dress(verb, (verb.define)(Command::new(verb.name))).debug_assert();
-            assert!(VERBS[..i].iter().all(|other| other.name != verb.name));
-        }
-    }
-
-    #[test]
-    fn the_table_of_global_flags_is_the_one_that_help_shows() {
-        let defined = grammar::flags_of(&Globals::augment_args(Command::new("rundlet")));
-        assert_eq!(defined, globals::FLAGS);
-    }
-
-    #[test]
-    fn no_verb_has_two_flags_of_one_name() {
-        for verb in &VERBS {
-            let flags = grammar::flags_of(&(verb.define)(Command::new(verb.name)));
-            for (i, flag) in flags.iter().enumerate() {
-                assert!(flags[..i].iter().all(|other| other.long != flag.long
-                    && (flag.short.is_none() || other.short != flag.short)));
-            }
-        }
-    }
 }

@@ -7,6 +7,7 @@
 mod host;
 mod proxy;
 mod pty;
+mod screen;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -18,6 +19,7 @@ use nix::sys::socket::SockType;
 pub(crate) use host::RawTerminal;
 pub(crate) use proxy::{Proxy, Side};
 pub(crate) use pty::{Target, set_up, take_over};
+pub(crate) use screen::{Pressed, Screen};
 
 use crate::sys::unix;
 

@@ -6,15 +6,16 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use super::delete::{self, Patience};
 use super::image_names::{dumped_mounts, dumped_namespaces, write_descriptors};
 use super::options::{CheckpointOptions, Context};
 use super::status::Status;
-use super::{Container, Live, delete};
+use super::{Container, Live};
 use crate::criu::dump::{self, Dump};
 use crate::criu::rpc::{Features, Notify};
 use crate::criu::{Birth, Criu, Directory};
 use crate::plan::outside::Outside;
-use crate::sys;
+use crate::{sys, timings};
 
 /// The annotation that names CRIU's configuration file.
 pub(super) const CONFIG: &str = "org.criu.config";
@@ -35,6 +36,12 @@ pub(crate) fn checkpoint(context: &Context, options: &CheckpointOptions) -> Resu
     outside
         .check()
         .with_context(|| format!("container `{id}` cannot be checkpointed"))?;
+    if let Some(added) = live.container.record.added.first() {
+        bail!(
+            "container `{id}` cannot be checkpointed: config.json has no `{}`, which `mounts add` has made: `mounts remove` it first",
+            added.destination.display()
+        );
+    }
     check_parent(options)?;
     let criu = Criu::find()?;
     if options.flags.pre_dump {
@@ -51,12 +58,14 @@ pub(crate) fn checkpoint(context: &Context, options: &CheckpointOptions) -> Resu
         };
         criu.require_features(wanted, "--lazy-pages")?;
     }
+    timings::phase("image directory");
     let images = Directory::make("--image-path", &options.images)?;
     images.check_images()?;
     if let Some(parent) = &options.flags.parent {
         Directory::open("--parent-path", &options.images.join(parent))?.check_images()?;
     }
     let work = Directory::for_work(options.work.as_deref(), &options.images, &dump::FILES)?;
+    timings::phase("CRIU");
     // Two at once would stop each other's processes.
     let _lock = live.container.slot.lock()?;
     save(&live, outside, options, &criu, &images, &work, status_fd)
@@ -64,8 +73,9 @@ pub(crate) fn checkpoint(context: &Context, options: &CheckpointOptions) -> Resu
     if options.flags.leave_running || options.flags.pre_dump {
         return Ok(());
     }
-    delete::await_death(&live)?;
-    live.container.ended().destroy()
+    timings::phase("wait for the end");
+    delete::await_death(&live, Patience::Usual)?;
+    live.container.ended().destroy(Patience::Usual)
 }
 
 /// CRIU without root's rights is a matter of its own, which nobody here has tried.

@@ -325,7 +325,7 @@ impl Ready {
                     self.end.send(ToInit::Placed(pid))?;
                 }
                 FromInit::Ready => break,
-                other @ FromInit::Failed(_) => {
+                other @ (FromInit::Failed(_) | FromInit::Mounted(_)) => {
                     bail!("unexpected message {other:?} from init")
                 }
             }

@@ -9,11 +9,12 @@ use super::output::EventOutput;
 use super::{Container, Live};
 use crate::cgroup::procs::Deadline;
 use crate::cgroup::watch::Happened;
-use crate::log;
+use crate::{log, timings};
 
 /// The numbers as of now.
 pub(crate) fn stats(context: &Context, id: &str) -> Result<EventOutput> {
     let live = running(context, id)?;
+    timings::phase("statistics");
     Ok(EventOutput::stats(id, live.container.cgroup()?.stats()?))
 }
 
@@ -25,6 +26,7 @@ pub(crate) fn watch(
     mut report: impl FnMut(&EventOutput) -> Result<()>,
 ) -> Result<()> {
     let live = running(context, id)?;
+    timings::phase("statistics");
     let cgroup = live.container.cgroup()?;
     let mut watch = cgroup.watch(live.pidfd())?;
     let mut tick = Deadline::after(interval);

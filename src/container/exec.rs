@@ -35,7 +35,6 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
     let id = options.id.as_str();
     sealed::ensure()?;
     let preserved = placement::preserve_descriptors(options.preserve_fds)?;
-    timings::phase("state");
     let container = Container::open(context, id)?;
     match container.status {
         Status::Stopped => {
@@ -176,13 +175,10 @@ impl Tenant {
         preserved: u32,
         console: Console,
     ) -> Result<Tenant> {
-        placement::keep_children_for_wait()?;
+        placement::keep_children_for_wait(host)?;
         let record = &live.container.record;
         let filter = record.has_filter.then(|| read_filter(live)).transpose()?;
-        let mut cgroup = live.container.cgroup()?.for_exec(&options.cgroups)?;
-        // Asked only after a refusal.
-        let may_stay_outside =
-            || options.cgroups.is_empty() && context.ignores_cgroup_permissions();
+        let cgroup = live.container.cgroup()?.for_exec(&options.cgroups)?;
         let namespaces = record
             .namespaces
             .iter()
@@ -195,31 +191,7 @@ impl Tenant {
         }
         let (end, tenant_end) = proto::pair()?;
         placement::hide_from_container(host)?;
-        let mut cloned = clone3(&CloneRequest {
-            flags: CloneFlags::empty(),
-            cgroup: cgroup.clone_into_fd(),
-        });
-        // The container has given its own cgroup children with controllers, as systemd in it does: no process can be put
-        // there any more, so it goes where the init has gone.
-        if matches!(cloned, Err(Errno::EBUSY | Errno::EOPNOTSUPP)) && options.cgroups.is_empty() {
-            cgroup = live
-                .container
-                .cgroup()?
-                .for_exec_beside(Pid::from_raw(live.init.pid))?;
-            cloned = clone3(&CloneRequest {
-                flags: CloneFlags::empty(),
-                cgroup: cgroup.clone_into_fd(),
-            });
-        }
-        // From a session that is not below what was delegated to the user: as with runc it stays where it is.
-        if matches!(cloned, Err(Errno::EACCES | Errno::EPERM)) && may_stay_outside() {
-            cgroup = Place::nowhere();
-            cloned = clone3(&CloneRequest {
-                flags: CloneFlags::empty(),
-                cgroup: None,
-            });
-        }
-        let cloned = cloned.context("clone a process for the container's cgroup")?;
+        let (cloned, cgroup) = clone_into(context, live, options, cgroup)?;
         let Cloned::Parent { pid, pidfd } = cloned else {
             drop(end);
             let child = Child {
@@ -227,9 +199,12 @@ impl Tenant {
                 process,
                 end: Some(tenant_end),
                 filter: filter.as_ref(),
+                landlock: record.landlock.as_ref(),
                 console_socket: console.into_socket(),
                 ignored_signals: host.ignored_signals,
                 in_user_namespace: record.has(Kind::User),
+                bounding: host.bounding,
+                dumpable: placement::born_dumpable(host),
                 groups: Groups::at_birth(host.setgroups_denied),
                 new_keyring: record.new_keyring,
                 memory_policy: record.memory_policy.as_ref(),
@@ -238,6 +213,7 @@ impl Tenant {
                 container: None,
                 program: None,
                 cwd_pending: false,
+                home: None,
             };
             init::enter_running(child, live.pidfd(), namespaces, root)
         };
@@ -251,7 +227,7 @@ impl Tenant {
         };
         if cgroup.clone_into_fd().is_none() {
             match cgroup.attach(pid) {
-                Err(error) if is_permission(&error) && may_stay_outside() => {}
+                Err(error) if is_permission(&error) && may_stay_outside(context, options) => {}
                 other => other?,
             }
         }
@@ -355,6 +331,41 @@ impl Tenant {
             sys::fd::duplicate(self.pidfd.as_fd()).context("duplicate the process's pidfd")?;
         Ok((self.pid, pidfd))
     }
+}
+
+/// Clones a process into the cgroup or, where that cannot be, into another place; which one it became.
+fn clone_into(
+    context: &Context,
+    live: &Live,
+    options: &ExecOptions,
+    mut place: Place,
+) -> Result<(Cloned, Place)> {
+    let clone = |place: &Place| {
+        clone3(&CloneRequest {
+            flags: CloneFlags::empty(),
+            cgroup: place.clone_into_fd(),
+        })
+    };
+    let mut cloned = clone(&place);
+    // The container has given its own cgroup children with controllers, as systemd in it does: no process can be put
+    // there any more, so it goes where the init has gone.
+    if matches!(cloned, Err(Errno::EBUSY | Errno::EOPNOTSUPP)) && options.cgroups.is_empty() {
+        let cgroup = live.container.cgroup()?;
+        place = cgroup.for_exec_beside(Pid::from_raw(live.init.pid))?;
+        cloned = clone(&place);
+    }
+    // From a session that is not below what was delegated to the user: as with runc it stays where it is.
+    if matches!(cloned, Err(Errno::EACCES | Errno::EPERM)) && may_stay_outside(context, options) {
+        place = Place::nowhere();
+        cloned = clone(&place);
+    }
+    let cloned = cloned.context("clone a process for the container's cgroup")?;
+    Ok((cloned, place))
+}
+
+/// Asked only after a refusal.
+fn may_stay_outside(context: &Context, options: &ExecOptions) -> bool {
+    options.cgroups.is_empty() && context.ignores_cgroup_permissions()
 }
 
 fn read_filter(live: &Live) -> Result<Program> {

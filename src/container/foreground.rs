@@ -16,7 +16,6 @@ use nix::unistd::Pid;
 
 use crate::console::{Proxy, Side};
 use crate::sd_notify::Relay;
-use crate::sys::process::default_signal;
 use crate::sys::wait::{self, Exit};
 use crate::sys::{fd, pidfd};
 
@@ -25,12 +24,10 @@ pub(crate) struct Signals(SignalFd);
 
 impl Signals {
     /// Blocks every signal of this process for good and keeps them for [`wait`]. Before the clone, so that none gets lost; the
-    /// child must empty its mask (X5).
+    /// child must empty its mask (X5). SIGCHLD is not ignored by now, or the kernel would throw exit codes away.
     ///
     /// The mask is never restored: a signal that came too late to be forwarded would end the runtime before it has cleaned up.
     pub(crate) fn catch() -> Result<Signals> {
-        // Inherited as ignored, it would make the kernel throw exit codes away.
-        default_signal(libc::SIGCHLD).context("reset SIGCHLD")?;
         let all = SigSet::all();
         all.thread_block().context("block signals")?;
         let fd = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)

@@ -8,15 +8,6 @@ use nix::sys::stat::stat;
 
 use crate::plan::namespaces::{Kind, Namespaces};
 
-/// The kind as setns(2)'s callers and CRIU call it.
-pub(super) fn criu_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Network => "net",
-        Kind::Mount => "mnt",
-        other => other.name(),
-    }
-}
-
 fn same_namespace(one: &Path, other: &Path) -> Result<bool> {
     let of = |path: &Path| stat(path).with_context(|| format!("look at `{}`", path.display()));
     let (one, other) = (of(one)?, of(other)?);
@@ -25,7 +16,7 @@ fn same_namespace(one: &Path, other: &Path) -> Result<bool> {
 
 /// Whether the process is in the runtime's own namespace of this kind.
 pub(super) fn is_shared(kind: Kind, pid: i32) -> Result<bool> {
-    let name = criu_name(kind);
+    let name = kind.file();
     let own = format!("/proc/self/ns/{name}");
     if !Path::new(&own).exists() {
         return Ok(true);
@@ -50,7 +41,7 @@ pub(super) fn check_namespaces(namespaces: &Namespaces, pid: i32) -> Result<()> 
         let name = kind.name();
         let joined = namespaces.join.iter().find(|join| join.kind == kind);
         if let Some(join) = joined {
-            let path = format!("/proc/{pid}/ns/{}", criu_name(kind));
+            let path = format!("/proc/{pid}/ns/{}", kind.file());
             ensure!(
                 same_namespace(&join.path, Path::new(&path))?,
                 "the image does not fit the bundle: linux.namespaces[{}]: process {pid} is not in {name} namespace `{}`",

@@ -1,6 +1,8 @@
 //! `kill`: a signal to a container's init by pidfd, or to everything in its cgroup where the init's death would leave the
 //! others alive.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -8,11 +10,14 @@ use nix::sys::signal::Signal;
 use super::options::{Context, KillOptions};
 use super::status::Status;
 use super::{Container, Live};
+use crate::cgroup::KILL_LIMIT;
 use crate::plan::namespaces::Kind;
 use crate::sys::pidfd;
+use crate::timings;
 
 pub(crate) fn kill(context: &Context, options: &KillOptions) -> Result<()> {
     let container = Container::open(context, &options.id)?;
+    timings::phase("signal");
     if options.all && container.status == Status::Stopped {
         // What --all still means: a container without processes is no error. Left-over processes of a container without a
         // pid namespace of its own are hit.
@@ -21,7 +26,7 @@ pub(crate) fn kill(context: &Context, options: &KillOptions) -> Result<()> {
     }
     let live = container.live()?;
     if options.signal == libc::SIGKILL && !live.container.record.has(Kind::Pid) {
-        return kill_all(&live);
+        return kill_all(&live, KILL_LIMIT);
     }
     signal(&live, options.signal)?;
     if options.signal != libc::SIGKILL {
@@ -52,12 +57,14 @@ pub(super) fn signal(live: &Live, signal: i32) -> Result<()> {
     }
 }
 
-/// SIGKILL to every process of the container.
-pub(super) fn kill_all(live: &Live) -> Result<()> {
+/// SIGKILL to every process of the container; where that takes several rounds, no longer than `limit`.
+pub(super) fn kill_all(live: &Live, limit: Duration) -> Result<()> {
     // The init may share its cgroup with nobody and still be outside of it, for instance moved by systemd.
     match pidfd::send_signal(live.pidfd(), libc::SIGKILL) {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(errno) => return Err(errno).context("kill the container's init"),
     }
-    live.container.cgroup()?.kill_all(Signal::SIGKILL)
+    live.container
+        .cgroup()?
+        .kill_all_within(Signal::SIGKILL, limit)
 }

@@ -26,7 +26,7 @@ use crate::plan::namespaces::Kind;
 use crate::plan::outside::Outside;
 use crate::plan::rootfs::MountNamespace;
 use crate::plan::{self, Plan};
-use crate::proto::{self, RuntimeEnd};
+use crate::proto::{self, InitEnd, RuntimeEnd};
 use crate::rootfs::Sources;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::{log, sd_notify, seccomp, spec, timings};
@@ -63,6 +63,8 @@ pub(super) struct Launch<'a> {
     pub(super) plan: Plan,
     filter: Option<seccomp::Program>,
     preserved: u32,
+    /// Made before any other descriptor; none where nothing is to be made.
+    ends: Option<(RuntimeEnd, InitEnd)>,
     pub(super) pid_file: Option<PathBuf>,
     pidfd_socket: Option<PathBuf>,
 }
@@ -73,13 +75,18 @@ impl<'a> Launch<'a> {
         let id = options.id.as_str();
         check_id(id)?;
         let preserved = placement::preserve_descriptors(options.preserve_fds)?;
+        let ends = proto::pair()?;
         let bundle = plan::clean_path(&options.bundle);
         // As with runc the bundle becomes the working directory: relative paths in config.json start there.
         std::env::set_current_dir(&bundle)
             .with_context(|| format!("--bundle: chdir to `{}`", bundle.display()))?;
         timings::phase("config.json");
         let spec = spec::load_config(&options.config)?;
-        Launch::decide(context, options, &spec, preserved)
+        let launch = Launch::decide(context, options, &spec, preserved)?;
+        Ok(Launch {
+            ends: Some(ends),
+            ..launch
+        })
     }
 
     /// What follows from a config that was read. Looks at the host, changes nothing.
@@ -103,6 +110,7 @@ impl<'a> Launch<'a> {
             plan.net_devices.is_empty() || (host.euid == 0 && in_initial_user_namespace()),
             "linux.netDevices: only the root of the host may move network devices"
         );
+        plan.landlock = placement::fit_landlock(plan.landlock.take())?;
         timings::phase("seccomp filter");
         let filter = plan.seccomp.as_ref().map(seccomp::compile).transpose()?;
         Ok(Launch {
@@ -111,6 +119,7 @@ impl<'a> Launch<'a> {
             plan,
             filter,
             preserved,
+            ends: None,
             pid_file: options.pid_file.clone(),
             pidfd_socket: options.pidfd_socket.clone(),
         })
@@ -122,7 +131,8 @@ impl<'a> Launch<'a> {
 
     /// Makes the container up to the point where its init is ready.
     pub(super) fn start(mut self, gate: Gate, console: Console) -> Result<Ready> {
-        placement::keep_children_for_wait()?;
+        let ends = self.ends.take().context("nothing was prepared")?;
+        placement::keep_children_for_wait(&self.host)?;
         timings::phase("state directory");
         let mut creating = self.reserve()?;
         let gate = (gate == Gate::Fifo)
@@ -185,7 +195,7 @@ impl<'a> Launch<'a> {
             flags,
             cgroup: cgroup.clone_into_fd(),
         };
-        let (end, pid, pidfd) = self.clone_init(&request, part, stage, console)?;
+        let (end, pid, pidfd) = self.clone_init(&request, part, stage, console, ends)?;
         creating.init = Some((pid, pidfd));
         let Launch {
             host,
@@ -262,12 +272,15 @@ impl<'a> Launch<'a> {
                 .seccomp
                 .as_ref()
                 .and_then(|profile| profile.listener.clone()),
+            landlock: plan.landlock.clone(),
             hooks: plan.hooks.clone(),
             resources: plan.resources.clone(),
             new_keyring: plan.new_keyring,
             memory_policy: plan.memory_policy.clone(),
             personality: plan.personality,
             rdt: None,
+            added: Vec::new(),
+            mount_label: plan.rootfs.mount_label.clone(),
             outside: Some(Outside {
                 stdio: placement::standard_streams(&plan.process),
                 ..Outside::of(plan, &cgroup.mount_info())
@@ -314,9 +327,9 @@ impl<'a> Launch<'a> {
         part: ContainerPart<'_>,
         stage: bool,
         console: Console,
+        (end, init_end): (RuntimeEnd, InitEnd),
     ) -> Result<(RuntimeEnd, Pid, OwnedFd)> {
         timings::phase("clone");
-        let (end, init_end) = proto::pair()?;
         placement::hide_from_container(&self.host)?;
         let cloned = clone3(request).with_context(|| placement::clone_hint(request.flags))?;
         let Cloned::Parent { pid, pidfd } = cloned else {
@@ -326,9 +339,12 @@ impl<'a> Launch<'a> {
                 process: &self.plan.process,
                 end: Some(init_end),
                 filter: self.filter.as_ref(),
+                landlock: self.plan.landlock.as_ref(),
                 console_socket: console.into_socket(),
                 ignored_signals: self.host.ignored_signals,
                 in_user_namespace: self.plan.namespaces.has(Kind::User),
+                bounding: self.host.bounding,
+                dumpable: placement::born_dumpable(&self.host),
                 groups: match Groups::at_birth(self.host.setgroups_denied) {
                     Groups::Inherited if self.host.is_unprivileged() => Groups::UntilRoot,
                     groups => groups,
@@ -340,6 +356,7 @@ impl<'a> Launch<'a> {
                 container: Some(part),
                 program: None,
                 cwd_pending: false,
+                home: None,
             };
             if stage {
                 init::enter_staged(child)

@@ -12,10 +12,12 @@ use super::store::Store;
 use crate::error::NotExist;
 use crate::log;
 use crate::sys::fd::done;
+use crate::timings;
 
 /// States in the order of ids, with the owner of each. What cannot be read is skipped with a warning (Z4); what vanishes
 /// meanwhile was deleted and is no matter.
 pub(crate) fn list(context: &Context) -> Result<Vec<StateOutput>> {
+    timings::phase("state");
     let store = Store::new(context);
     let mut states = Vec::new();
     // Most belong to one user: /etc/passwd is read once for each.

@@ -18,6 +18,7 @@ pub(crate) mod kill;
 pub(crate) mod launch;
 pub(crate) mod list;
 mod listener;
+pub(crate) mod mounts;
 pub(crate) mod options;
 pub(crate) mod output;
 pub(crate) mod pause;
@@ -31,6 +32,7 @@ pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod update;
+pub(crate) mod usage;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -44,6 +46,7 @@ use self::status::Status;
 use self::store::{Slot, Store};
 use crate::cgroup::Cgroup;
 use crate::sys::pidfd;
+use crate::timings;
 
 /// A container that exists, as its record and the kernel describe it at the time of opening.
 pub(crate) struct Container {
@@ -67,6 +70,7 @@ pub(crate) struct Stopped(pub(crate) Container);
 
 impl Container {
     pub(crate) fn open(context: &Context, id: &str) -> Result<Container> {
+        timings::phase("state");
         Container::load(Store::new(context).slot(id)?)
     }
 

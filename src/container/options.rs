@@ -2,12 +2,13 @@
 //! file beside this one. Nothing here is checked against the host; numbers and signals are already numbers.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::criu::dump::DumpFlags;
 use crate::criu::options::Common;
 use crate::criu::restore::RestoreFlags;
 use crate::plan::host::in_initial_user_namespace;
-use crate::spec::ResourcesFrom;
+use crate::spec::{MountsFrom, ResourcesFrom};
 
 /// From the global flags; every verb gets it.
 #[derive(Clone, Debug)]
@@ -140,9 +141,17 @@ pub(crate) struct UpdateOptions {
 }
 
 #[derive(Clone, Debug)]
+pub(crate) struct MountsOptions {
+    pub(crate) id: String,
+    pub(crate) from: MountsFrom,
+}
+
+#[derive(Clone, Debug)]
 pub(crate) struct DeleteOptions {
     pub(crate) id: String,
     pub(crate) force: bool,
+    /// For all waits together; not given, each has its own.
+    pub(crate) timeout: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]

@@ -16,9 +16,10 @@ use nix::unistd::Pid;
 use super::Live;
 use crate::error::StepFailed;
 use crate::fs::{culprit, procfs};
-use crate::init::PidNamespace;
+use crate::init::{Dumpable, PidNamespace};
 use crate::plan::Plan;
 use crate::plan::host::Host;
+use crate::plan::landlock::Landlock;
 use crate::plan::namespaces::{Kind, Namespaces, offsets_text};
 use crate::plan::process::{Process, Rlimit, names};
 use crate::plan::rootfs::RootfsPlan;
@@ -64,8 +65,21 @@ pub(super) fn restrict_capabilities(process: &mut Process, host: &Host) {
     }
 }
 
+/// Asks the kernel only where a container has rules.
+pub(super) fn fit_landlock(rules: Option<Landlock>) -> Result<Option<Landlock>> {
+    let Some(rules) = rules else { return Ok(None) };
+    let (fitted, missing) = rules.fit(sys::landlock::version().unwrap_or(0))?;
+    for text in missing {
+        log::warn(format_args!("{text}"));
+    }
+    Ok(fitted)
+}
+
 /// Before the first clone. Inherited as ignored, SIGCHLD would make the kernel reap children before they are waited for.
-pub(super) fn keep_children_for_wait() -> Result<()> {
+pub(super) fn keep_children_for_wait(host: &Host) -> Result<()> {
+    if !host.ignores(libc::SIGCHLD) {
+        return Ok(());
+    }
     sys::process::default_signal(libc::SIGCHLD).context("reset SIGCHLD")
 }
 
@@ -147,6 +161,15 @@ pub(super) fn hide_from_container(host: &Host) -> Result<()> {
         return Ok(());
     }
     nix::sys::prctl::set_dumpable(false).context("make the runtime non-dumpable")
+}
+
+/// What [`hide_from_container`] has left to the process that is cloned next.
+pub(super) fn born_dumpable(host: &Host) -> Dumpable {
+    if host.is_unprivileged() {
+        Dumpable::UntilPlaced
+    } else {
+        Dumpable::No
+    }
 }
 
 /// Writes the offsets of the time namespace that the init has made and not yet entered.

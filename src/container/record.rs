@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup;
 use crate::fs::{atomic, small};
 use crate::plan::hooks::Hooks;
+use crate::plan::landlock::Landlock;
+use crate::plan::live_mounts::Added;
 use crate::plan::memory_policy::MemoryPolicy;
 use crate::plan::namespaces::Kind;
 use crate::plan::outside::Outside;
@@ -59,6 +61,9 @@ pub(crate) struct Record {
     /// Where the notify descriptors of exec's processes go.
     #[serde(default)]
     pub(crate) listener: Option<Listener>,
+    /// For exec, as it fits this kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) landlock: Option<Landlock>,
     pub(crate) hooks: Hooks,
     pub(crate) resources: Resources,
     /// exec joins the container's session keyring.
@@ -71,6 +76,12 @@ pub(crate) struct Record {
     /// The resctrl group, once it is made.
     #[serde(default)]
     pub(crate) rdt: Option<rdt::Record>,
+    /// What `mounts add` has made and `mounts remove` may take away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) added: Vec<Added>,
+    /// For `mounts add`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mount_label: Option<String>,
     /// For checkpoint.
     #[serde(default)]
     pub(crate) outside: Option<Outside>,

@@ -10,7 +10,8 @@ use nix::unistd::Pid;
 
 use super::checkpoint::{CONFIG, require_root};
 use super::creating::Creating;
-use super::image_check::{check_namespaces, criu_name, is_shared};
+use super::delete::Patience;
+use super::image_check::{check_namespaces, is_shared};
 use super::image_names::{namespace_key, read_descriptors, restored_mounts};
 use super::launch::Launch;
 use super::options::{Context, RestoreOptions};
@@ -24,7 +25,7 @@ use crate::plan::namespaces::Kind;
 use crate::plan::outside::Outside;
 use crate::rootfs::{restored, restored_check};
 use crate::sys::pidfd;
-use crate::{console, hooks, log, net, sealed};
+use crate::{console, hooks, log, net, sealed, timings};
 
 /// Where the root is mounted for CRIU, in its own mount namespace and below the state directory.
 const ROOT: &str = "criu-root";
@@ -33,10 +34,12 @@ const ROOT: &str = "criu-root";
 pub(crate) fn restore(context: &Context, options: &RestoreOptions) -> Result<i32> {
     sealed::ensure()?;
     require_root("restore")?;
+    timings::phase("image directory");
     let images = Directory::open("--image-path", &options.images)?;
     images.check_images()?;
     let create = &options.run.create;
     let launch = Launch::prepare(context, create)?;
+    timings::phase("CRIU");
     let criu = Criu::find()?;
     if options.flags.lsm_profile.is_some() || options.flags.lsm_mount_context.is_some() {
         criu.require(LSM, "--lsm-profile, --lsm-mount-context")?;
@@ -55,7 +58,7 @@ pub(crate) fn restore(context: &Context, options: &RestoreOptions) -> Result<i32
         .and_then(|()| foreground.wait(Pid::from_raw(live.init.pid), live.pidfd(), None));
     match waited {
         Ok(code) => {
-            live.container.ended().destroy()?;
+            live.container.ended().destroy(Patience::Usual)?;
             Ok(code)
         }
         Err(error) => Err(removed_after(context, &options.run, error)),
@@ -78,7 +81,7 @@ impl<'a> Restoring<'a> {
         options: &'a RestoreOptions,
         console: Option<OwnedFd>,
     ) -> Result<Self> {
-        placement::keep_children_for_wait()?;
+        placement::keep_children_for_wait(&launch.host)?;
         if options.run.create.no_pivot {
             log::warn(format_args!(
                 "--no-pivot: has no effect on restore: CRIU changes the root in its own way"
@@ -121,7 +124,7 @@ impl<'a> Restoring<'a> {
             let wanted = &namespaces.join[index];
             match namespace_key(wanted.kind) {
                 Some((_, key)) => joined.push((key, fd)),
-                None => join.push((criu_name(wanted.kind), wanted.path.as_path())),
+                None => join.push((wanted.kind.file(), wanted.path.as_path())),
             }
         }
         let (joined_keys, joined): (Vec<_>, Vec<_>) = joined.into_iter().unzip();

@@ -7,10 +7,11 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
 
 use super::create::detached_console;
+use super::delete::{self, Patience};
 use super::launch::{Console, Gate, Launch};
 use super::options::{Context, DeleteOptions, RunOptions};
 use super::status::Status;
-use super::{Live, delete, foreground, start};
+use super::{Live, foreground, start};
 use crate::console::{self, Proxy, RawTerminal};
 use crate::sd_notify::Relay;
 use crate::{log, sealed, timings};
@@ -25,29 +26,27 @@ pub(crate) fn run(context: &Context, options: &RunOptions) -> Result<i32> {
     if let Some(foreground) = foreground.as_mut() {
         foreground.attach()?;
     }
-    // The service manager is to watch the process that stays: this one, unless detached.
-    let relay = start::relay(
-        ready.state_dir(),
-        if foreground.is_some() {
-            Pid::this()
-        } else {
-            ready.pid()?
-        },
-    )?;
     timings::phase("record");
+    // The service manager is to watch the process that stays: this one, unless detached.
+    let relay = start::relay(ready.state_dir(), || {
+        if foreground.is_some() {
+            Ok(Pid::this())
+        } else {
+            ready.pid()
+        }
+    })?;
     ready.commit()?;
     timings::phase("wait for exec");
     ready.await_exec()?;
-    timings::phase("container");
+    timings::phase("release");
     let live = ready.release(Status::Running)?;
     let code = match after_start(&live, foreground, relay) {
         Ok(Some(code)) => code,
         Ok(None) => return Ok(0),
         Err(error) => return Err(removed_after(context, options, error)),
     };
-    timings::phase("removal");
     if !options.keep {
-        live.container.ended().destroy()?;
+        live.container.ended().destroy(Patience::Usual)?;
     }
     Ok(code)
 }
@@ -57,10 +56,13 @@ pub(super) fn removed_after(context: &Context, options: &RunOptions, error: Erro
     let force = DeleteOptions {
         id: options.create.id.clone(),
         force: true,
+        timeout: None,
     };
+    let failed = timings::step();
     if let Err(error) = delete::delete(context, &force) {
         log::warn(format_args!("{}", crate::error::chain(&error)));
     }
+    timings::phase(failed);
     error
 }
 
@@ -72,10 +74,12 @@ fn after_start(
 ) -> Result<Option<i32>> {
     let Some(foreground) = foreground else {
         start::poststart(live)?;
+        timings::phase("readiness");
         relay.map_or(Ok(()), |relay| relay.run(live.pidfd()))?;
         return Ok(None);
     };
     start::poststart(live)?;
+    timings::phase("container");
     foreground
         .wait(Pid::from_raw(live.init.pid), live.pidfd(), relay)
         .map(Some)
@@ -137,6 +141,7 @@ impl Foreground {
     /// is to find its terminal's mode and size as they will stay.
     pub(super) fn attach(&mut self) -> Result<()> {
         if let Some(socket) = self.master.take() {
+            timings::phase("terminal");
             let master = console::receive_master(socket.as_fd())?;
             self.terminal = Some(Proxy::to_stdio(master, RawTerminal::enter()?)?);
         }

@@ -11,10 +11,12 @@ use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 use super::options::Context;
 use super::store::GATE;
 use super::{Container, Created, Live, kill, status};
+use crate::cgroup::KILL_LIMIT;
 use crate::fs::culprit;
 use crate::hooks;
 use crate::plan::hooks::longest;
 use crate::sd_notify::{self, Relay};
+use crate::timings;
 
 /// How long an init that was told to go may take to become the program, less what startContainer hooks may take.
 const EXEC_LIMIT: Duration = Duration::from_secs(60);
@@ -22,23 +24,28 @@ const EXEC_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) fn start(context: &Context, id: &str) -> Result<()> {
     let created = Container::open(context, id)?.created()?;
     let live = created.live();
-    let relay = relay(
-        live.container.slot.dir.as_fd(),
-        Pid::from_raw(live.init.pid),
-    )?;
+    let relay = relay(live.container.slot.dir.as_fd(), || {
+        Ok(Pid::from_raw(live.init.pid))
+    })?;
+    timings::phase("start");
     let gate = open_gate(&created)?;
     if !live.container.record.hooks.poststart.is_empty() {
+        timings::phase("wait for exec");
         await_exec(&gate, live)?;
     }
     poststart(live)?;
+    timings::phase("readiness");
     relay.map_or(Ok(()), |relay| relay.run(live.pidfd()))
 }
 
 /// The relay of readiness to the service manager, bound before the program can use it. `main_pid` is whom the manager is to
 /// watch. None unless both `create` and this process were given NOTIFY_SOCKET.
-pub(super) fn relay(state_dir: BorrowedFd<'_>, main_pid: Pid) -> Result<Option<Relay>> {
+pub(super) fn relay(
+    state_dir: BorrowedFd<'_>,
+    main_pid: impl FnOnce() -> Result<Pid>,
+) -> Result<Option<Relay>> {
     match sd_notify::host_socket() {
-        Some(host) => Relay::bind(state_dir, &host, main_pid),
+        Some(host) => Relay::bind(state_dir, &host, main_pid()?),
         None => Ok(None),
     }
 }
@@ -49,10 +56,11 @@ pub(super) fn poststart(live: &Live) -> Result<()> {
     if record.hooks.poststart.is_empty() {
         return Ok(());
     }
+    timings::phase("poststart hooks");
     let state = record.state.json("running", live.init.pid)?;
     let outcome = hooks::run(&record.hooks.poststart, "poststart", &state);
     if outcome.is_err() {
-        kill::kill_all(live)?;
+        kill::kill_all(live, KILL_LIMIT)?;
     }
     outcome
 }

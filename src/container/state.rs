@@ -7,8 +7,10 @@ use super::output::StateOutput;
 use super::record::Brief;
 use super::status::{self, Status};
 use super::store::{Slot, Store};
+use crate::timings;
 
 pub(crate) fn state(context: &Context, id: &str) -> Result<StateOutput> {
+    timings::phase("state");
     describe(&Store::new(context).slot(id)?)
 }
 

@@ -19,6 +19,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::options::Context;
 use super::record::{Brief, Record};
 use crate::cgroup;
+use crate::cgroup::procs::seconds;
 use crate::error::{self, NotExist};
 use crate::fs::atomic;
 use crate::fs::culprit::lock_holder;
@@ -30,7 +31,7 @@ pub(crate) const GATE: &str = "exec.fifo";
 pub(crate) const FILTER: &str = "seccomp";
 
 /// Longer than a delete may take with an init that does not die and a cgroup that stays busy.
-const LOCK_DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const LOCK_DEADLINE: Duration = Duration::from_secs(30);
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// Name of the record of the cgroup alone.
@@ -204,10 +205,15 @@ impl Slot {
 
     /// Taken twice by the same `Slot` it is still one lock.
     pub(crate) fn lock(&self) -> Result<Lock> {
+        self.lock_within(LOCK_DEADLINE)
+    }
+
+    /// The same with another time for the wait.
+    pub(super) fn lock_within(&self, limit: Duration) -> Result<Lock> {
         if let Some(lock) = self.held.borrow().lock.upgrade() {
             return Ok(lock);
         }
-        let lock = Rc::new(self.take_lock()?);
+        let lock = Rc::new(self.take_lock(limit)?);
         *self.held.borrow_mut() = Held {
             lock: Rc::downgrade(&lock),
             current: false,
@@ -215,17 +221,17 @@ impl Slot {
         Ok(lock)
     }
 
-    fn take_lock(&self) -> Result<Flock<OwnedFd>> {
+    fn take_lock(&self, limit: Duration) -> Result<Flock<OwnedFd>> {
         let mut dir =
             duplicate(self.dir.as_fd()).context("duplicate the state directory's descriptor")?;
-        let end = Instant::now() + LOCK_DEADLINE;
+        let end = Instant::now() + limit;
         loop {
             dir = match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(lock),
                 Err((dir, Errno::EAGAIN)) if Instant::now() < end => dir,
                 Err((_, errno)) => {
                     let hint = match errno {
-                        Errno::EAGAIN => self.locked_by(),
+                        Errno::EAGAIN => self.locked_by(limit),
                         _ => String::new(),
                     };
                     return Err(errno)
@@ -236,11 +242,11 @@ impl Slot {
         }
     }
 
-    fn locked_by(&self) -> String {
+    fn locked_by(&self, limit: Duration) -> String {
         let holder = fstat(&self.dir).ok().as_ref().and_then(lock_holder);
         format!(
             " (hint: another runtime has been changing the container for {} s: {})",
-            LOCK_DEADLINE.as_secs(),
+            seconds(limit),
             holder.as_deref().unwrap_or("not to be seen from here")
         )
     }

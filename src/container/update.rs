@@ -10,13 +10,15 @@ use super::store::Store;
 use crate::error::errno_of;
 use crate::plan::rdt::Rdt;
 use crate::plan::update::{self, Change, Devices};
-use crate::{log, rdt, spec};
+use crate::{log, rdt, spec, timings};
 
 pub(crate) fn update(context: &Context, options: &UpdateOptions) -> Result<()> {
+    timings::phase("state");
     let slot = Store::new(context).slot(&options.id)?;
     // Of two at once the second starts from what the first has left.
     let _lock = slot.lock()?;
     let mut live = Container::load(slot)?.live()?;
+    timings::phase("resources");
     let asked = spec::load_resources(&options.resources)?;
     let change = update::change(&asked)?;
     for field in &change.ignored {
@@ -25,6 +27,7 @@ pub(crate) fn update(context: &Context, options: &UpdateOptions) -> Result<()> {
         ));
     }
     let container = &mut live.container;
+    timings::phase("limits");
     let schemata = change_schemata(container, &options.schemata)
         .context("--l3-cache-schema, --mem-bw-schema: Intel RDT")?;
     let updated = change_limits(container, &change)

@@ -51,6 +51,11 @@ const TRAPS: &[Trap] = &[
     ),
     trap(
         Errno::EACCES,
+        &["process.args[0]", "under Landlock"],
+        "org.rundlet.landlock.fs.ro must have the program, and the loader, libraries or interpreter that it needs",
+    ),
+    trap(
+        Errno::EACCES,
         &["process.args[0]"],
         "the container's user needs the x bit of the file and of every directory above it, on a mount without noexec",
     ),
@@ -81,7 +86,7 @@ const TRAPS: &[Trap] = &[
     trap(
         Errno::ENOENT,
         &["mounts[", "source"],
-        "the source of a bind mount must be there on the host before the container is made",
+        "the source of a bind mount must be there on the host",
     ),
     trap(
         Errno::ENOTDIR,
@@ -146,6 +151,16 @@ const TRAPS: &[Trap] = &[
     words(
         &["hooks.", "ran past its timeout"],
         "the timeout of a hook is in seconds",
+    ),
+    trap(
+        Errno::ENOENT,
+        &["org.rundlet.landlock"],
+        "the path is one of the container; written -PATH it is left out where it is missing",
+    ),
+    trap(
+        Errno::ELOOP,
+        &["org.rundlet.landlock"],
+        "links are not followed: name what it leads to, or write -PATH to leave a link out",
     ),
     // Namespaces.
     trap(

@@ -49,7 +49,7 @@ pub(crate) struct Report {
     pub(crate) message: String,
     /// JSON path into config.json.
     pub(crate) field: Option<String>,
-    /// Of the step tables of `init`; none for what the runtime does itself.
+    /// Of the step tables of `init`. What the runtime does itself has the phase of `timings`, which `cli` fills in.
     pub(crate) step: Option<String>,
     /// `ENOENT`
     pub(crate) errno: Option<String>,

@@ -14,6 +14,8 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use crate::sys::fd::done;
+
 /// Writes `bytes` to `.NAME` in `dir`, then renames it to `name`; `mode` is still cut by the umask.
 pub(crate) fn replace(dir: BorrowedFd<'_>, name: &OsStr, mode: Mode, bytes: &[u8]) -> Result<()> {
     let mut temporary = OsString::from(".");
@@ -62,9 +64,10 @@ fn write_new(dir: BorrowedFd<'_>, name: &OsStr, mode: Mode, bytes: &[u8]) -> Res
         other => other,
     };
     let fd = opened.with_context(|| format!("create `{}`", name.display()))?;
-    File::from(fd)
-        .write_all(bytes)
-        .with_context(|| format!("write `{}`", name.display()))
+    let mut file = File::from(fd);
+    let written = file.write_all(bytes);
+    done(file.into());
+    written.with_context(|| format!("write `{}`", name.display()))
 }
 
 #[cfg(test)]

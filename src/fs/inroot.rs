@@ -95,6 +95,14 @@ pub(crate) fn mkdir_all(
     }
 }
 
+/// The directory `name` of an open directory as an O_PATH descriptor, made where it is missing; a link is refused.
+pub(crate) fn mkdir(dir: BorrowedFd<'_>, name: &OsStr, mode: Mode) -> nix::Result<OwnedFd> {
+    match mkdirat(dir, name, mode) {
+        Ok(()) | Err(Errno::EEXIST) => directory(dir, name),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// What is at `path`, of whatever type, as an O_PATH descriptor; an empty file where nothing is, with its parents.
 pub(crate) fn ensure_file(
     root: BorrowedFd<'_>,

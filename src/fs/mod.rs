@@ -8,6 +8,7 @@
 pub(crate) mod atomic;
 pub(crate) mod culprit;
 pub(crate) mod inroot;
+pub(crate) mod mountinfo;
 pub(crate) mod passwd;
 pub(crate) mod procfs;
 pub(crate) mod small;

@@ -7,12 +7,13 @@
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::Pid;
@@ -70,6 +71,18 @@ impl ProcHandle {
             );
         }
         Ok(())
+    }
+
+    /// Takes the mount whose root `fd` is out of its mount namespace, and what is mounted below it. By the kernel's own link to the
+    /// descriptor, as umount(2) takes names only; leaves the working directory in the handle.
+    pub(crate) fn unmount(&self, fd: BorrowedFd<'_>) -> Result<()> {
+        nix::unistd::fchdir(&self.root).context("enter the private `/proc`")?;
+        let link = format!("self/fd/{}", fd.as_raw_fd());
+        umount2(link.as_str(), MntFlags::MNT_DETACH).context("unmount")
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
 
     /// Writes a file of the calling process, such as `attr/exec`.

@@ -30,20 +30,28 @@ pub(crate) fn read_file(path: impl AsRef<Path>) -> nix::Result<Vec<u8>> {
 
 /// The same of a file that is open, of a kernel file system or not, from where it stands.
 pub(crate) fn read_open(file: impl AsFd) -> nix::Result<Vec<u8>> {
-    let mut bytes = vec![0; GUESS];
-    let mut filled = 0;
-    loop {
+    // Not in the list itself: of most files little is kept, and a list of this size is a page.
+    let mut first = [0; GUESS];
+    let mut filled = read_some(&file, &mut first)?;
+    let mut bytes = first[..filled].to_vec();
+    let mut last = filled < GUESS / 2;
+    while !last {
+        bytes.resize((filled * 2).max(GUESS), 0);
         let room = bytes.len() - filled;
-        let count = match read(&file, &mut bytes[filled..]) {
-            Err(Errno::EINTR) => continue,
-            other => other?,
-        };
+        let count = read_some(&file, &mut bytes[filled..])?;
         filled += count;
-        if count < room / 2 {
-            bytes.truncate(filled);
-            return Ok(bytes);
+        last = count < room / 2;
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+fn read_some(file: impl AsFd, into: &mut [u8]) -> nix::Result<usize> {
+    loop {
+        match read(&file, into) {
+            Err(Errno::EINTR) => {}
+            other => return other,
         }
-        bytes.resize(bytes.len() * 2, 0);
     }
 }
 

@@ -7,6 +7,7 @@ use nix::sched::CloneFlags;
 
 use crate::hooks;
 use crate::plan::Plan;
+use crate::plan::landlock::Landlock;
 use crate::plan::memory_policy::MemoryPolicy;
 use crate::plan::mounts::CgroupMounts;
 use crate::plan::process::Process;
@@ -22,12 +23,16 @@ pub(crate) struct Child<'a> {
     pub(crate) process: &'a Process,
     pub(crate) end: Option<InitEnd>,
     pub(crate) filter: Option<&'a Program>,
+    pub(crate) landlock: Option<&'a Landlock>,
     /// Where the master of the pty goes.
     pub(crate) console_socket: Option<OwnedFd>,
     /// Signals the caller of the runtime had ignored.
     pub(crate) ignored_signals: u64,
     /// Whether the ids of this process are those of a user namespace other than the host's.
     pub(crate) in_user_namespace: bool,
+    /// The bounding set outside of a user namespace.
+    pub(crate) bounding: u64,
+    pub(crate) dumpable: Dumpable,
     pub(crate) groups: Groups,
     pub(crate) new_keyring: bool,
     /// Of the container, so for exec as well.
@@ -41,6 +46,16 @@ pub(crate) struct Child<'a> {
     pub(crate) program: Option<std::ffi::CString>,
     /// The working directory could not be entered as root and is tried again as the user.
     pub(crate) cwd_pending: bool,
+    /// The user's, where it had to be looked up before the end.
+    pub(crate) home: Option<String>,
+}
+
+/// Whether this process was born dumpable (E2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dumpable {
+    No,
+    /// An unprivileged runtime could not make itself non-dumpable before the clone.
+    UntilPlaced,
 }
 
 /// The supplementary groups that this process was born with.
@@ -109,10 +124,17 @@ impl<'a> Child<'a> {
 
 pub(super) fn await_placed(child: &mut Child<'_>) -> Result<()> {
     let pid = child.end()?.await_placed()?;
-    // Of an unprivileged runtime: it has just written this process's files in /proc, which it could not were they root's (E2).
-    nix::sys::prctl::set_dumpable(false).context("make the process non-dumpable")?;
+    hide(child)?;
     if let Some(part) = &mut child.container {
         part.host_pid = pid;
+    }
+    Ok(())
+}
+
+/// Of an unprivileged runtime: it has just written this process's files in /proc, which it could not were they root's (E2).
+pub(super) fn hide(child: &Child<'_>) -> Result<()> {
+    if child.dumpable == Dumpable::UntilPlaced {
+        nix::sys::prctl::set_dumpable(false).context("make the process non-dumpable")?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::stat::{SFlag, stat};
 use nix::unistd::{AccessFlags, access};
 
-use super::Child;
+use super::{Child, landlock};
 use crate::proto::{FromInit, ToInit};
 use crate::{fs, hooks, seccomp, sys, timings};
 
@@ -84,7 +84,12 @@ pub(super) fn find_program(child: &mut Child<'_>) -> Result<()> {
             .find_map(|variable| variable.strip_prefix("PATH="));
         search(name, path.unwrap_or(NO_PATH))?
     };
-    child.program = Some(CString::new(found)?);
+    let found = CString::new(found)?;
+    // A filter that is loaded by now may not take the question.
+    if loading(child) != Some(Loading::WithPrivileges) {
+        landlock::check_program(child, &found)?;
+    }
+    child.program = Some(found);
     Ok(())
 }
 
@@ -168,7 +173,7 @@ pub(super) fn execute(child: &mut Child<'_>) -> Result<()> {
         .take()
         .context("the program was not looked up")?;
     let mut env = process.env.clone();
-    set_home(&mut env, process.user.uid);
+    set_home(&mut env, process.user.uid, child.home.take());
     let strings = |list: Vec<String>| {
         list.into_iter()
             .map(CString::new)
@@ -189,7 +194,7 @@ pub(super) fn execute(child: &mut Child<'_>) -> Result<()> {
     }
     timings::phase("execve");
     let errno = sys::process::exec(&program, &args, &env);
-    Err(errno).with_context(|| format!("process.args[0]: exec `{}`", program.to_string_lossy()))
+    Err(errno).with_context(|| landlock::exec_message(child, &program))
 }
 
 /// Closes all but stdio, what was to be preserved, the socket and the fifo. Both of these are close-on-exec, and neither is
@@ -210,15 +215,23 @@ fn close_for_program(child: &Child<'_>) -> Result<()> {
 }
 
 /// HOME out of the container's /etc/passwd where it is unset or empty (U1), `/` where that has no answer.
-fn set_home(env: &mut Vec<String>, uid: u32) {
-    if env.iter().any(|variable| {
-        variable
-            .strip_prefix("HOME=")
-            .is_some_and(|home| !home.is_empty())
-    }) {
+fn set_home(env: &mut Vec<String>, uid: u32, known: Option<String>) {
+    if has_home(env) {
         return;
     }
     env.retain(|variable| variable != "HOME=");
-    let home = fs::passwd::home_of(uid).unwrap_or_else(|| "/".to_owned());
+    let home = known.unwrap_or_else(|| home_of(uid));
     env.push(format!("HOME={home}"));
+}
+
+pub(super) fn has_home(env: &[String]) -> bool {
+    env.iter().any(|variable| {
+        variable
+            .strip_prefix("HOME=")
+            .is_some_and(|home| !home.is_empty())
+    })
+}
+
+pub(super) fn home_of(uid: u32) -> String {
+    fs::passwd::home_of(uid).unwrap_or_else(|| "/".to_owned())
 }

@@ -140,7 +140,13 @@ pub(super) fn take_identity(child: &mut Child<'_>) -> Result<()> {
     let process = child.process;
     let user = &process.user;
     let wanted = process.capabilities;
-    drop_bounding(wanted.bounding)?;
+    // One that was entered has given all of them (user_namespaces(7)).
+    let held = if child.in_user_namespace {
+        u64::MAX
+    } else {
+        child.bounding
+    };
+    drop_bounding(held & !wanted.bounding)?;
     // Root keeps them by itself.
     let keep = user.uid != 0;
     if keep {
@@ -187,8 +193,8 @@ fn unmapped(errno: Errno, field: &str, id: u32, in_user_namespace: bool) -> anyh
 }
 
 /// Also what a kernel newer than this program has: until it says that there is no more.
-fn drop_bounding(keep: u64) -> Result<()> {
-    for number in (0..u64::BITS).filter(|number| keep & (1 << number) == 0) {
+fn drop_bounding(unwanted: u64) -> Result<()> {
+    for number in (0..u64::BITS).filter(|number| unwanted & (1 << number) != 0) {
         match sys::identity::drop_bounding(number) {
             Ok(()) => {}
             Err(Errno::EINVAL) => break,
@@ -218,7 +224,11 @@ fn set_capabilities(process: &crate::plan::process::Process) -> Result<()> {
     if wanted.inheritable != 0 {
         caps::clear(None, CapSet::Ambient).context("process.capabilities.ambient: clear")?;
     }
-    for capability in capability_set(wanted.ambient & wanted.permitted & wanted.inheritable) {
+    let ambient = wanted.ambient & wanted.permitted & wanted.inheritable;
+    if ambient == 0 {
+        return Ok(());
+    }
+    for capability in capability_set(ambient) {
         caps::raise(None, CapSet::Ambient, capability)
             .with_context(|| format!("process.capabilities.ambient: raise {capability}"))?;
     }

@@ -10,13 +10,16 @@ mod child;
 mod handoff;
 mod identity;
 mod labels;
+mod landlock;
+mod live;
 mod namespaces;
 mod stage;
 mod tenant;
 
 use anyhow::Result;
 
-pub(crate) use child::{Child, ContainerPart, Groups, PidNamespace};
+pub(crate) use child::{Child, ContainerPart, Dumpable, Groups, PidNamespace};
+pub(crate) use live::{Joined, MountChange, change_mounts};
 pub(crate) use stage::{enter_container, enter_running, enter_staged};
 
 use crate::error::StepFailed;
@@ -77,6 +80,9 @@ pub(crate) const STEPS: &[Step] = &[
     step("stdio", identity::reopen_null),
     step("working directory", identity::enter_cwd),
     step("resource limits", attributes::resource_limits),
+    // With all rights, for it needs CAP_SYS_ADMIN where no_new_privs is not asked for, and before a filter may refuse it (N2).
+    // What is opened from here on is held to the rules.
+    step("Landlock", landlock::confine),
     // Without no_new_privs loading a filter needs CAP_SYS_ADMIN, so before capabilities are dropped (N2).
     step("seccomp", handoff::seccomp_with_privileges),
     step("user and capabilities", identity::take_identity),
@@ -104,21 +110,21 @@ pub(crate) fn run_steps(steps: &[Step], child: &mut Child<'_>) -> ! {
     exit_now(1)
 }
 
+fn failure(step: &str, error: &anyhow::Error) -> StepFailed {
+    let errno = error.chain().find_map(error::errno_of);
+    StepFailed {
+        step: step.to_owned(),
+        errno: errno.map_or(0, |errno| errno as i32),
+        chain: error::chain(error),
+    }
+}
+
 fn report(step: &str, error: &anyhow::Error, child: &Child<'_>) {
     if error.is::<RuntimeGone>() {
         return;
     }
-    let errno = error
-        .chain()
-        .find_map(error::errno_of)
-        .map_or(0, |errno| errno as i32);
-    let chain = error::chain(error);
-    let text = format!("rundlet: {step}: {chain}\n");
-    let failure = StepFailed {
-        step: step.to_owned(),
-        errno,
-        chain,
-    };
+    let failure = failure(step, error);
+    let text = format!("rundlet: {step}: {}\n", failure.chain);
     let sent = child
         .end
         .as_ref()
@@ -161,6 +167,9 @@ mod tests {
             ("scheduler", "seccomp"),
             ("memory policy", "seccomp"),
             ("personality", "seccomp"),
+            ("birth", "Landlock"),
+            ("working directory", "Landlock"),
+            ("Landlock", "seccomp"),
             ("seccomp", "user and capabilities"),
             ("user and capabilities", "no_new_privs"),
             ("no_new_privs", "start"),

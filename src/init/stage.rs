@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::birth;
-use super::child::{Child, PidNamespace, close_host_descriptors};
+use super::child::{Child, PidNamespace, close_host_descriptors, hide};
 use super::namespaces::join_message;
 use super::tenant::TENANT_STEPS;
 use super::{STEPS, Step, report, run_steps};
@@ -26,21 +26,7 @@ use crate::timings::{self, Who};
 pub(crate) fn enter_container(mut child: Child<'_>) -> ! {
     set_name(c"rundlet:[init]");
     timings::process(Who::Init);
-    if let Err(error) = close_inherited(&mut child) {
-        report("descriptors", &error, &child);
-        exit_now(1);
-    }
     run_steps(STEPS, &mut child)
-}
-
-/// What the runtime has open is nothing to this process (F3); where it is to bring some of it along, that is closed later.
-fn close_inherited(child: &mut Child<'_>) -> Result<()> {
-    let part = child.part()?;
-    let plain = part.joins.is_empty() && part.sources.is_empty();
-    if plain && matches!(part.pid_namespace, PidNamespace::Entered) {
-        close_host_descriptors(child)?;
-    }
-    Ok(())
 }
 
 /// Goes on as a stage: joins what is to be joined, then clones the init with everything that is new. Where the container joins
@@ -96,7 +82,7 @@ pub(crate) fn enter_running(
 fn await_placement(child: &Child<'_>) -> Result<i32> {
     let pid = child.end()?.await_placed()?;
     // As in `child::await_placed`: before the first setns (E2).
-    nix::sys::prctl::set_dumpable(false).context("make the process non-dumpable")?;
+    hide(child)?;
     Ok(pid)
 }
 

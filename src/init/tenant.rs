@@ -1,7 +1,7 @@
 //! The steps of a process that `exec` puts into a running container. It was cloned by a stage that had joined the container's
 //! namespaces, so it starts with the container's root and without a descriptor of the host (X1).
 
-use super::{Step, attributes, child, handoff, identity, labels, namespaces, step};
+use super::{Step, attributes, child, handoff, identity, labels, landlock, namespaces, step};
 
 pub(super) const TENANT_STEPS: &[Step] = &[
     step("session", attributes::session),
@@ -19,6 +19,7 @@ pub(super) const TENANT_STEPS: &[Step] = &[
     step("stdio", identity::own_stdio),
     step("working directory", identity::enter_cwd),
     step("resource limits", attributes::resource_limits),
+    step("Landlock", landlock::confine),
     step("seccomp", handoff::seccomp_with_privileges),
     step("user and capabilities", identity::take_identity),
     step("working directory", identity::enter_cwd_as_user),

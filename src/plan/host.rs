@@ -12,6 +12,8 @@ use crate::fs::small::{read_file, read_text};
 pub(crate) struct Host {
     /// Permitted capabilities of the runtime: no more can be given to a container in the same user namespace.
     pub(crate) permitted: u64,
+    /// The runtime's bounding set.
+    pub(crate) bounding: u64,
     /// Signals the caller left ignored (bit n-1 = signal n): the program must not inherit that (X5).
     pub(crate) ignored_signals: u64,
     /// Effective ids.
@@ -42,15 +44,29 @@ impl Host {
                 .and_then(|value| u64::from_str_radix(value.trim(), 16).ok())
                 .with_context(|| format!("no usable `{key}` in /proc/self/status"))
         };
+        // Real, effective, saved, of the file system.
+        let effective = |key: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(key))
+                .and_then(|ids| ids.split_ascii_whitespace().nth(1)?.parse().ok())
+                .with_context(|| format!("no usable `{key}` in /proc/self/status"))
+        };
         Ok(Host {
             permitted: mask("CapPrm:")?,
+            bounding: mask("CapBnd:")?,
             ignored_signals: mask("SigIgn:")?,
-            euid: nix::unistd::geteuid().as_raw(),
-            egid: nix::unistd::getegid().as_raw(),
+            euid: effective("Uid:")?,
+            egid: effective("Gid:")?,
             // In the initial user namespace it is never denied, and elsewhere the file is there.
             setgroups_denied: !in_initial_user_namespace()
                 && read_file("/proc/self/setgroups").is_ok_and(|text| text.trim_ascii() == b"deny"),
         })
+    }
+
+    /// Whether the caller left this signal ignored.
+    pub(crate) fn ignores(&self, signal: i32) -> bool {
+        self.ignored_signals & (1 << (signal - 1)) != 0
     }
 
     /// A user of the host without root's rights: what those rights are needed for is done inside of the container's user

@@ -8,6 +8,8 @@ pub(crate) mod hooks;
 pub(crate) mod host;
 pub(crate) mod id_list;
 pub(crate) mod id_mounts;
+pub(crate) mod landlock;
+pub(crate) mod live_mounts;
 pub(crate) mod memory_policy;
 pub(crate) mod mount_options;
 pub(crate) mod mounts;
@@ -34,6 +36,7 @@ use oci_spec::runtime::{LinuxPersonalityDomain, Spec};
 
 use self::delegation::Delegation;
 use self::hooks::Hooks;
+use self::landlock::Landlock;
 use self::memory_policy::MemoryPolicy;
 use self::namespaces::{Kind, Namespaces};
 use self::net_devices::NetDevice;
@@ -62,6 +65,7 @@ pub(crate) struct Plan {
     pub(crate) resources: Resources,
     pub(crate) rdt: Option<rdt::Rdt>,
     pub(crate) seccomp: Option<seccomp::Profile>,
+    pub(crate) landlock: Option<Landlock>,
     pub(crate) hooks: Hooks,
     /// Whether init and exec get a session keyring of the container's.
     pub(crate) new_keyring: bool,
@@ -141,6 +145,7 @@ pub(crate) fn build(spec: &Spec, id: &str, bundle: &Path, options: &Options) -> 
             .transpose()?
             .unwrap_or_default(),
         seccomp,
+        landlock: landlock::plan(spec.annotations().as_ref())?,
         hooks: hooks::plan(spec.hooks().as_ref())?,
         new_keyring: options.new_keyring,
         no_pivot: options.no_pivot,

@@ -24,6 +24,17 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    pub(crate) const ALL: [Kind; 8] = [
+        Kind::User,
+        Kind::Ipc,
+        Kind::Uts,
+        Kind::Network,
+        Kind::Pid,
+        Kind::Cgroup,
+        Kind::Time,
+        Kind::Mount,
+    ];
+
     /// The flag of clone(2) and setns(2).
     pub(crate) fn flag(self) -> CloneFlags {
         match self {
@@ -50,6 +61,15 @@ impl Kind {
             Kind::Cgroup => "cgroup",
             Kind::Time => "time",
             Kind::Mount => "mount",
+        }
+    }
+
+    /// What its file below /proc/PID/ns is called, and what CRIU calls it.
+    pub(crate) fn file(self) -> &'static str {
+        match self {
+            Kind::Network => "net",
+            Kind::Mount => "mnt",
+            other => other.name(),
         }
     }
 }

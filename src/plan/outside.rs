@@ -117,6 +117,10 @@ fn refusal(plan: &Plan) -> Option<String> {
         let why = "an overlay root made by the runtime cannot be saved and restored";
         return Some(format!("root: {why}"));
     }
+    if plan.landlock.is_some() {
+        let why = "CRIU does not save what Landlock restricts, and the container would be restored without it";
+        return Some(format!("annotations: org.rundlet.landlock.*: {why}"));
+    }
     let mapped = plan.rootfs.mounts.iter().find(|op| op.idmap.is_some())?;
     Some(format!(
         "mounts[{}].uidMappings: CRIU cannot save and restore an id-mapped mount",

@@ -173,11 +173,11 @@ fn a_failure_takes_back_what_was_made_and_has_the_kernels_words() {
 
 #[test]
 fn the_mount_is_found_by_its_type() {
-    let table = "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n\
-                 41 25 0:37 / /sys/fs/resctrl rw,relatime shared:20 - resctrl resctrl rw\n";
-    assert_eq!(find_mount(table), Some(PathBuf::from("/sys/fs/resctrl")));
+    let table = b"30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n\
+                 41 25 0:37 / /mnt/cache\\040groups rw,relatime shared:20 - resctrl resctrl rw\n";
+    assert_eq!(find_mount(table), Some(PathBuf::from("/mnt/cache groups")));
     assert_eq!(
-        find_mount("1 2 0:1 / /resctrl rw - tmpfs resctrl rw\n"),
+        find_mount(b"1 2 0:1 / /resctrl rw - tmpfs resctrl rw\n"),
         None
     );
 }

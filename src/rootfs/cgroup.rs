@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::mkdirat;
 
+use super::target::{Tree, target};
 use super::{DIR_MODE, mask, mount};
 use crate::fs::inroot;
 use crate::plan::mounts::{CgroupMounts, Change, MountOp, V1Hierarchy};
@@ -19,13 +20,13 @@ use crate::sys::mount::{Attr, Depth, FsContext, attach, clone_tree, set_attr};
 pub(super) fn mount(
     op: &MountOp,
     plan: &RootfsPlan,
-    root: BorrowedFd<'_>,
+    tree: &Tree<'_>,
     cgroups: Option<&CgroupMounts>,
 ) -> Result<()> {
     let Some(cgroups) = cgroups else {
         bail!("the container has no cgroup to show");
     };
-    let target = Later::new(mount::target(op, root, true)?);
+    let target = Later::new(target(op, tree, true)?);
     match cgroups {
         CgroupMounts::Unavailable => {
             let empty = mask::empty_directory(plan.mount_label.as_deref())?;

@@ -13,6 +13,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, makedev, mknodat};
 use nix::unistd::{UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
 use super::sources::Sources;
+use super::target::Tree;
 use super::{DIR_MODE, FILE_MODE};
 use crate::fs::inroot::{self, Links};
 use crate::plan::devices::{LINKS, Node, NodeKind};
@@ -23,18 +24,24 @@ use crate::sys::mount::{Attr, Depth, attach, chmod_by_fd, clone_tree, is_mount_r
 pub(super) fn make_all(
     nodes: &[Node],
     plan: &RootfsPlan,
-    root: BorrowedFd<'_>,
+    tree: &Tree<'_>,
     sources: &mut Sources,
 ) -> Result<()> {
-    let dev = inroot::mkdir_all(root, Path::new("/dev"), DIR_MODE, Links::Follow)
-        .context("open `/dev`")?;
-    let dev = Later::new(dev);
+    let path = Path::new("/dev");
+    let opened;
+    let dev = if let Some(base) = tree.bases.at(path) {
+        base
+    } else {
+        let found = inroot::mkdir_all(tree.root, path, DIR_MODE, Links::Follow);
+        opened = Later::new(found.context("open `/dev`")?);
+        opened.as_fd()
+    };
     let mut proven = None;
     for node in nodes {
-        make_one(node, plan, root, dev.as_fd(), sources, &mut proven)
+        make_one(node, plan, tree.root, dev, sources, &mut proven)
             .with_context(|| format!("{} `{}`", node.label, node.path.display()))?;
     }
-    links(root, dev.as_fd())
+    links(tree.root, dev)
 }
 
 fn make_one(

@@ -15,7 +15,7 @@ use nix::sys::stat::{Mode, fstat, major, minor};
 use nix::unistd::Pid;
 
 use super::joined_proc::reap;
-use crate::fs::procfs;
+use crate::fs::{mountinfo, procfs};
 use crate::plan::id_mounts::{IdMapped, Mapping};
 use crate::plan::namespaces::{IdMap, map_text};
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
@@ -124,10 +124,7 @@ fn refused(errno: Errno, tree: BorrowedFd<'_>, depth: Depth) -> Error {
 fn file_system(tree: BorrowedFd<'_>) -> Option<String> {
     let device = fstat(tree).ok()?.st_dev;
     let device = format!("{}:{}", major(device), minor(device));
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let line = mounts
-        .lines()
-        .find(|line| line.split(' ').nth(2) == Some(&device))?;
-    let (_, after) = line.split_once(" - ")?;
-    after.split(' ').next().map(str::to_owned)
+    let table = mountinfo::read_own().ok()?;
+    let line = mountinfo::lines(&table).find(|line| line.device == device.as_bytes())?;
+    Some(String::from_utf8_lossy(line.kind).into_owned())
 }

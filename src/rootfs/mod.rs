@@ -9,12 +9,14 @@
 //! The one rule: after the root was opened, nothing in it is named by a string with a path of the host
 //! (P1); a target is a descriptor, and a mount has its final attributes before anybody can see it (M1).
 
+mod bases;
 mod cgroup;
 mod copy_up;
 mod detached;
 mod devices;
 mod idmap;
 mod joined_proc;
+pub(crate) mod live;
 mod mask;
 mod mount;
 pub(crate) mod mount_table;
@@ -23,6 +25,7 @@ pub(crate) mod pivot;
 pub(crate) mod restored;
 pub(crate) mod restored_check;
 mod sources;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -30,13 +33,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::Mode;
 
 use crate::plan::mounts::CgroupMounts;
 use crate::plan::rootfs::{MountNamespace, RootfsPlan};
 use crate::sys::fd::done;
 use crate::sys::mount::{Attr, Depth, set_attr};
 
+use bases::Bases;
+use pivot::Outer;
 pub(crate) use pivot::{RootChange, enter};
 pub(crate) use sources::Sources;
 
@@ -49,59 +54,46 @@ const FILE_MODE: Mode = Mode::from_bits_truncate(0o644);
 pub(crate) struct Root {
     /// O_PATH, the root directory of the root mount.
     fd: OwnedFd,
-    /// The root of the mount namespace, where the runtime was called in a chroot.
-    outer: Option<OwnedFd>,
+    /// Of a mount namespace of the container's own: what is to be left behind.
+    outer: Option<Outer>,
     /// tmpfs mounts that become read-only at the end: /dev still gets its console.
     read_only_later: Vec<OwnedFd>,
     /// The host's null device for masks (K1), taken while it could be reached.
     null: Option<OwnedFd>,
 }
 
-/// Modes given to mkdir, mknod and open are meant as they stand while one of these lives.
-struct ZeroUmask(Mode);
-
-impl ZeroUmask {
-    fn new() -> Self {
-        Self(umask(Mode::empty()))
-    }
-}
-
-impl Drop for ZeroUmask {
-    fn drop(&mut self) {
-        umask(self.0);
-    }
-}
-
 /// Builds the container's file system. All namespaces are joined, the process is root in its user namespace.
-/// `cgroups` is needed where the plan has a cgroup mount.
+/// `cgroups` is needed where the plan has a cgroup mount. The umask is 0: modes of files are meant as they stand.
 pub(crate) fn prepare(
     plan: &RootfsPlan,
     mut sources: Sources,
     cgroups: Option<&CgroupMounts>,
 ) -> Result<Root> {
-    let _umask = ZeroUmask::new();
     let outer = match plan.namespaces.mount {
         // The kernel makes no user namespace in a chroot, and for a joined one `refuse_chroot` was asked.
-        MountNamespace::New if !plan.namespaces.user => {
-            pivot::outer_root().context("look for a chroot")?
-        }
-        _ => None,
+        MountNamespace::New if plan.namespaces.user => Some(Outer::own()?),
+        MountNamespace::New => Some(Outer::find().context("look for a chroot")?),
+        MountNamespace::Detached | MountNamespace::Foreign => None,
     };
     let mut root = Root {
-        fd: open_root(plan, outer.as_ref().map(AsFd::as_fd))?,
+        fd: open_root(plan, outer.as_ref())?,
         outer,
         read_only_later: Vec::new(),
         null: None,
     };
+    let mut tree = target::Tree {
+        root: root.fd.as_fd(),
+        bases: Bases::default(),
+    };
     for op in &plan.mounts {
-        let later = mount::carry_out(op, plan, root.fd.as_fd(), &mut sources, cgroups)
-            .with_context(|| {
+        let later =
+            mount::carry_out(op, plan, &mut tree, &mut sources, cgroups).with_context(|| {
                 format!("mounts[{}]: mount `{}`", op.index, op.destination.display())
             })?;
         root.read_only_later.extend(later);
     }
     if let Some(nodes) = &plan.nodes {
-        devices::make_all(nodes, plan, root.fd.as_fd(), &mut sources)?;
+        devices::make_all(nodes, plan, &tree, &mut sources)?;
     }
     if !plan.masked.is_empty() {
         root.null = match sources.take_null() {
@@ -115,9 +107,9 @@ pub(crate) fn prepare(
 /// For a container that joins a user namespace, before it does: its root may not be able to come back to the bundle, as looking
 /// for a chroot asks for.
 pub(crate) fn refuse_chroot() -> Result<()> {
-    match pivot::outer_root() {
-        Ok(None) => Ok(()),
-        Ok(Some(_)) => bail!(
+    match Outer::find() {
+        Ok(outer) if !outer.chrooted => Ok(()),
+        Ok(_) => bail!(
             "linux.namespaces: the runtime was called in a chroot, where no user namespace can be joined"
         ),
         // An unprivileged runtime has no right to look, and nothing but its user's to lose.
@@ -126,11 +118,11 @@ pub(crate) fn refuse_chroot() -> Result<()> {
     }
 }
 
-fn open_root(plan: &RootfsPlan, outer: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
-    match plan.namespaces.mount {
-        MountNamespace::Foreign => pivot::open_directory(&plan.root),
-        MountNamespace::Detached => detached::detached_root(plan),
-        MountNamespace::New => {
+fn open_root(plan: &RootfsPlan, outer: Option<&Outer>) -> Result<OwnedFd> {
+    match (plan.namespaces.mount, outer) {
+        (MountNamespace::Foreign, _) => pivot::open_directory(&plan.root),
+        (_, None) => detached::detached_root(plan),
+        (_, Some(outer)) => {
             pivot::set_propagation(outer, plan.propagation)?;
             match &plan.overlay {
                 None => pivot::attach_root(plan),
@@ -149,8 +141,8 @@ impl Root {
 
     /// Makes the prepared root `/` and the working directory.
     pub(crate) fn pivot(&self, plan: &RootfsPlan, change: RootChange) -> Result<()> {
-        let outer = self.outer.as_ref().map(AsFd::as_fd);
-        pivot::change_root(self.fd(), outer, plan, change).context("change the root directory")
+        pivot::change_root(self.fd(), self.outer.as_ref(), plan, change)
+            .context("change the root directory")
     }
 
     /// Takes away what the container must not write or see. The last thing done to its file system.
@@ -194,6 +186,7 @@ impl Root {
             read_only_later,
             null,
         } = self;
+        let outer = outer.map(|outer| outer.fd);
         let rest = outer.into_iter().chain(read_only_later).chain(null);
         std::iter::once(fd).chain(rest).for_each(done);
         Ok(())

@@ -12,8 +12,9 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::pivot::propagate;
 use super::sources::Sources;
-use super::{DIR_MODE, FILE_MODE, cgroup, copy_up, joined_proc, overlay};
-use crate::fs::inroot::{self, Links};
+use super::target::{Tree, checked, existing, links, target, target_error, target_in_base};
+use super::{DIR_MODE, cgroup, copy_up, joined_proc, overlay};
+use crate::fs::inroot;
 use crate::fs::procfs;
 use crate::plan::host::in_initial_user_namespace;
 use crate::plan::mount_options::{SourceLink, TargetLink};
@@ -30,10 +31,13 @@ use crate::sys::mount::{
 pub(super) fn carry_out(
     op: &MountOp,
     plan: &RootfsPlan,
-    root: BorrowedFd<'_>,
+    tree: &mut Tree<'_>,
     sources: &mut Sources,
     cgroups: Option<&CgroupMounts>,
 ) -> Result<Option<OwnedFd>> {
+    if !matches!(op.kind, MountKind::Remount) {
+        tree.bases.before_mount(&op.destination, links(op));
+    }
     match &op.kind {
         MountKind::Bind { source, recursive } => {
             let open = || {
@@ -45,19 +49,19 @@ pub(super) fn carry_out(
                 }
                 apply(tree.as_fd(), op, op.top).map(|()| tree)
             };
-            let tree = if plan.opens_early(op) {
+            let copy = if plan.opens_early(op) {
                 sources.next_or(open)
             } else {
                 open()
             }
             .with_context(|| format!("source `{}`", source.display()))?;
-            bind(op, root, tree.as_fd())?;
-            done(tree);
+            bind(op, tree, copy.as_fd())?;
+            done(copy);
             Ok(None)
         }
-        MountKind::Remount => remount(op, plan, root).map(|()| None),
-        MountKind::Cgroup => cgroup::mount(op, plan, root, cgroups).map(|()| None),
-        MountKind::Fs(fs) => file_system(op, fs, plan, root, sources.pid_namespace()),
+        MountKind::Remount => remount(op, plan, tree.root).map(|()| None),
+        MountKind::Cgroup => cgroup::mount(op, plan, tree, cgroups).map(|()| None),
+        MountKind::Fs(fs) => file_system(op, fs, plan, tree, sources.pid_namespace()),
     }
 }
 
@@ -96,19 +100,19 @@ fn source_error(errno: Errno, depth: Depth) -> Error {
     Error::new(errno).context(text)
 }
 
-fn bind(op: &MountOp, root: BorrowedFd<'_>, tree: BorrowedFd<'_>) -> Result<()> {
-    let kind = inroot::file_type(tree).context("look at the source")?;
+fn bind(op: &MountOp, tree: &Tree<'_>, copy: BorrowedFd<'_>) -> Result<()> {
+    let kind = inroot::file_type(copy).context("look at the source")?;
     if op.links.source == SourceLink::Copy && kind == SFlag::S_IFLNK {
-        return copy_link(op, root, tree);
+        return copy_link(op, tree.root, copy);
     }
     let is_dir = kind == SFlag::S_IFDIR;
-    let target = Later::new(target(op, root, is_dir)?);
+    let target = Later::new(target(op, tree, is_dir)?);
     if !is_dir && inroot::file_type(target.as_fd()).context("look at the target")? == SFlag::S_IFDIR
     {
         // Known before the kernel is asked to attach it: a mount that fails costs a grace period.
         return Err(Errno::ENOTDIR).context("the target is a directory and the source is not");
     }
-    attach(tree, target.as_fd()).context("attach")
+    attach(copy, target.as_fd()).context("attach")
 }
 
 /// `copy-symlink`: what is there already must be that link.
@@ -192,86 +196,40 @@ fn attr_error(errno: Errno, attr: Attr) -> Error {
     Error::new(errno).context(text)
 }
 
-/// /proc and /sys, what is below /proc, and every proc and sysfs must not be reached through a link (P5). Nor may a
-/// link of the image choose the mount that a remount takes an attribute from.
-fn links(op: &MountOp) -> Links {
-    let strict = match &op.kind {
-        MountKind::Fs(fs) => matches!(fs.special, Special::Proc | Special::Sysfs),
-        MountKind::Remount => true,
-        MountKind::Bind { .. } | MountKind::Cgroup => false,
-    };
-    if strict || op.destination.starts_with("/proc") || op.destination == Path::new("/sys") {
-        Links::Refuse
-    } else {
-        Links::Follow
-    }
-}
-
-/// The place to mount on, made where it is missing. Never inside of a read-only mount: those are so from the moment
-/// they are attached, the kernel refuses (M7).
-pub(super) fn target(op: &MountOp, root: BorrowedFd<'_>, is_dir: bool) -> Result<OwnedFd> {
-    let links = links(op);
-    if op.links.target == TargetLink::Itself && links == Links::Follow {
-        let (dir, name) = inroot::parent(root, &op.destination, DIR_MODE)
-            .map_err(|errno| target_error(op, errno))?;
-        match inroot::entry(dir.as_fd(), name) {
-            // Made below, as any other.
-            Err(Errno::ENOENT) => {}
-            found => return found.map_err(|errno| target_error(op, errno)),
-        }
-    }
-    let found = if is_dir {
-        inroot::mkdir_all(root, &op.destination, DIR_MODE, links)
-    } else {
-        inroot::ensure_file(root, &op.destination, FILE_MODE, links)
-    };
-    checked(op, found.map_err(|errno| target_error(op, errno))?)
-}
-
-fn checked(op: &MountOp, target: OwnedFd) -> Result<OwnedFd> {
-    if !op.destination.starts_with("/proc")
-        && procfs::is_proc(target.as_fd()).context("look at the target")?
-    {
-        bail!("the root file system leads the target into `/proc`");
-    }
-    Ok(target)
-}
-
-fn target_error(op: &MountOp, errno: Errno) -> Error {
-    let text = match (errno, links(op)) {
-        (Errno::ELOOP, Links::Refuse) => "the target must not be reached through a symbolic link",
-        (Errno::ENOTDIR, Links::Refuse) => "the target must be a directory",
-        (Errno::ENOTDIR, Links::Follow) => {
-            "a directory is to be mounted there, and the target is none"
-        }
-        (Errno::EROFS, _) => "the target does not exist and cannot be made",
-        _ => "open the target",
-    };
-    Error::new(errno).context(text)
-}
-
 fn file_system(
     op: &MountOp,
     fs: &FsMount,
     plan: &RootfsPlan,
-    root: BorrowedFd<'_>,
+    tree: &mut Tree<'_>,
     pid_namespace: Option<BorrowedFd<'_>>,
 ) -> Result<Option<OwnedFd>> {
     if let Special::Tmpfs { copy_up } = fs.special {
-        return tmpfs(op, fs, copy_up, root);
+        let made = tmpfs(op, fs, copy_up, tree)?;
+        if op.top.set & libc::MOUNT_ATTR_RDONLY != 0 {
+            return Ok(Some(made));
+        }
+        if copy_up {
+            done(made);
+        } else {
+            tree.bases.add(&op.destination, made);
+        }
+        return Ok(None);
     }
     let made = match pid_namespace.filter(|_| fs.special == Special::Proc) {
         Some(namespace) => joined_proc::make(fs, op.top.set, namespace),
         None => make(fs, op.top.set),
     };
-    let tree = match made {
-        Ok(tree) => tree,
-        Err(error) => instead(op, fs, plan.namespaces, error)?,
+    let (made, own) = match made {
+        Ok(made) => (made, true),
+        Err(error) => (instead(op, fs, plan.namespaces, error)?, false),
     };
-    let tree = Later::new(tree);
-    apply(tree.as_fd(), op, Change::default())?;
-    let target = Later::new(target(op, root, true)?);
-    attach(tree.as_fd(), target.as_fd()).context("attach")?;
+    let made = Later::new(made);
+    apply(made.as_fd(), op, Change::default())?;
+    let target = Later::new(target(op, tree, true)?);
+    attach(made.as_fd(), target.as_fd()).context("attach")?;
+    if own && matches!(fs.special, Special::Proc | Special::Sysfs) {
+        tree.bases.add_closed(&op.destination);
+    }
     Ok(None)
 }
 
@@ -303,46 +261,41 @@ fn instead(op: &MountOp, fs: &FsMount, own: Namespaces, error: Error) -> Result<
 }
 
 /// A tmpfs takes the mode of the directory that it covers. It stays writable until the end, for what is mounted in it.
-fn tmpfs(
-    op: &MountOp,
-    fs: &FsMount,
-    copy_up: bool,
-    root: BorrowedFd<'_>,
-) -> Result<Option<OwnedFd>> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    let existing = match inroot::open(root, &op.destination, flags, links(op)) {
-        Ok(fd) => Some(fd),
-        Err(Errno::ENOENT) => None,
-        Err(errno) => return Err(target_error(op, errno)),
+pub(super) fn tmpfs(op: &MountOp, fs: &FsMount, copy_up: bool, tree: &Tree<'_>) -> Result<OwnedFd> {
+    let has_mode = fs.data.iter().any(|(key, _)| key == "mode");
+    let in_base = if has_mode && !copy_up {
+        target_in_base(op, tree)
+    } else {
+        None
     };
     let mut fs = fs.clone();
-    if let Some(existing) = &existing
-        && !fs.data.iter().any(|(key, _)| key == "mode")
-    {
-        let mode = fstat(existing).context("look at the target")?.st_mode & 0o7777;
-        fs.data.push(("mode".to_owned(), Some(format!("{mode:o}"))));
-    }
-    let exists = existing.is_some();
-    let target = match existing {
-        Some(found) => checked(op, found)?,
-        None if op.links.target == TargetLink::Itself => target(op, root, true)?,
-        None => {
-            let made = inroot::make_all(root, &op.destination, DIR_MODE, links(op));
-            checked(op, made.map_err(|errno| target_error(op, errno))?)?
-        }
+    let mut covered = false;
+    let target = match in_base {
+        Some(target) => target,
+        None => match existing(op, tree.root)? {
+            Some(existing) => {
+                if !has_mode {
+                    let mode = fstat(&existing).context("look at the target")?.st_mode & 0o7777;
+                    fs.data.push(("mode".to_owned(), Some(format!("{mode:o}"))));
+                }
+                covered = true;
+                checked(op, existing)?
+            }
+            None if op.links.target == TargetLink::Itself => target(op, tree, true)?,
+            None => {
+                let made = inroot::make_all(tree.root, &op.destination, DIR_MODE, links(op));
+                checked(op, made.map_err(|errno| target_error(op, errno))?)?
+            }
+        },
     };
-    let tree = make(&fs, op.top.set & !libc::MOUNT_ATTR_RDONLY)?;
-    if copy_up && exists {
-        copy_up::copy(target.as_fd(), tree.as_fd()).context("tmpcopyup")?;
+    let made = make(&fs, op.top.set & !libc::MOUNT_ATTR_RDONLY)?;
+    if copy_up && covered {
+        copy_up::copy(target.as_fd(), made.as_fd()).context("tmpcopyup")?;
     }
-    apply(tree.as_fd(), op, Change::default())?;
-    attach(tree.as_fd(), target.as_fd()).context("attach")?;
+    apply(made.as_fd(), op, Change::default())?;
+    attach(made.as_fd(), target.as_fd()).context("attach")?;
     done(target);
-    if op.top.set & libc::MOUNT_ATTR_RDONLY != 0 {
-        return Ok(Some(tree));
-    }
-    done(tree);
-    Ok(None)
+    Ok(made)
 }
 
 /// A new file system as a detached mount with these attributes.

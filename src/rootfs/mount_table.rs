@@ -2,9 +2,8 @@
 //! a container are now, and by `restored_check`.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -13,6 +12,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag};
 
 use crate::fs::inroot::{self, Links};
+use crate::fs::mountinfo;
 use crate::sys::mount::is_mount_root;
 
 /// Attributes that are compared; the bits of statvfs(3) and of mount_setattr(2) are the same.
@@ -93,60 +93,30 @@ impl Table {
         ))?))
     }
 
-    /// proc_pid_mountinfo(5): number, parent, device, root, mount point, options, any number of tags, `-`, type ...
+    /// Of an open mountinfo.
+    pub(super) fn read(file: OwnedFd) -> Result<Table> {
+        let mut text = Vec::new();
+        std::fs::File::from(file).read_to_end(&mut text)?;
+        Ok(Table::parse(&text))
+    }
+
     pub(crate) fn parse(text: &[u8]) -> Table {
-        let line = |line: &[u8]| {
-            let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-            let number = std::str::from_utf8(fields.first()?).ok()?.parse().ok()?;
-            let options: Vec<&[u8]> = fields.get(5)?.split(|byte| *byte == b',').collect();
+        let line = |line: mountinfo::Line<'_>| {
             let attributes = ATTRIBUTES
                 .iter()
-                .filter(|(_, word)| options.contains(&word.as_bytes()))
+                .filter(|(_, word)| line.has(word))
                 .fold(0, |all, (bit, _)| all | bit);
-            let path = |field: usize| {
-                Some(PathBuf::from(OsString::from_vec(unescape(
-                    fields.get(field)?,
-                ))))
-            };
-            let text =
-                |field: usize| Some(String::from_utf8_lossy(fields.get(field)?).into_owned());
-            let dash = fields.iter().position(|field| *field == b"-")?;
-            let line = Line {
-                device: text(2)?,
-                root: path(3)?,
-                point: path(4)?,
+            let parsed = Line {
+                device: String::from_utf8_lossy(line.device).into_owned(),
+                root: line.root(),
+                point: line.point(),
                 attributes,
-                kind: text(dash + 1)?,
+                kind: String::from_utf8_lossy(line.kind).into_owned(),
             };
-            Some((number, line))
+            (line.number, parsed)
         };
-        Table(text.split(|byte| *byte == b'\n').filter_map(line).collect())
+        Table(mountinfo::lines(text).map(line).collect())
     }
-}
-
-/// Blanks, tabs, line feeds and backslashes are three octal digits there.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let [first, tail @ ..] = rest {
-        if let (
-            b'\\',
-            [
-                a @ b'0'..=b'3',
-                b @ b'0'..=b'7',
-                c @ b'0'..=b'7',
-                after @ ..,
-            ],
-        ) = (first, tail)
-        {
-            out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-            rest = after;
-        } else {
-            out.push(*first);
-            rest = tail;
-        }
-    }
-    out
 }
 
 /// The number of the mount that a descriptor is on.
@@ -177,7 +147,6 @@ mod tests {
             (&*table.0[&23].device, &*table.0[&23].kind),
             ("0:5", "tmpfs")
         );
-        assert_eq!(unescape(b"\\9\\04\\999"), b"\\9\\04\\999");
     }
 
     #[test]

@@ -1,26 +1,26 @@
 //! The root mount: propagation before it (M2), attaching it, making it `/` (M3). Called by `mod.rs`.
 
-use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, chdir, chroot, fchdir, pivot_root};
+use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 
 use super::mask;
+use crate::fs::mountinfo;
 use crate::plan::mounts::Propagation;
-use crate::plan::rootfs::{MountNamespace, RootfsPlan};
+use crate::plan::rootfs::RootfsPlan;
 use crate::sys::fd::{Later, done};
 use crate::sys::mount::{
     Attr, Depth, attach, clone_tree, is_mount_root, is_own_root, is_same_place, set_attr,
 };
-use crate::sys::pidfd;
+
+const OWN_NAMESPACE: &str = "/proc/self/ns/mnt";
 
 /// How the prepared root becomes `/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(super) fn propagate(kind: u64) -> Attr {
 /// A directory of the host by its path, as an O_PATH descriptor.
 pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    nix::fcntl::openat(nix::fcntl::AT_FDCWD, path, flags, Mode::empty())
+    openat(AT_FDCWD, path, flags, Mode::empty())
         .with_context(|| format!("open `{}`", path.display()))
 }
 
@@ -48,40 +48,51 @@ fn is_shared(propagation: Option<Propagation>) -> bool {
     propagation.is_some_and(|propagation| propagation.kind == libc::MS_SHARED)
 }
 
-/// The root directory of this mount namespace, where it is not that of this process, which was then called in a chroot: who
-/// joins the namespace comes out there. Joining it is also the only way to learn of it.
-pub(super) fn outer_root() -> Result<Option<OwnedFd>> {
-    let root = Later::new(open_directory(Path::new("/"))?);
-    let here = Later::new(open_directory(Path::new("."))?);
-    let this = pidfd::open(Pid::this()).context("open a pidfd of this process")?;
-    setns(&this, CloneFlags::CLONE_NEWNS).context("go to the root of the mount namespace")?;
-    done(this);
-    let same = is_own_root(root.as_fd()).context("compare the roots")?;
-    let outer = if same {
-        None
-    } else {
-        let outer = open_directory(Path::new("/"))?;
-        enter(root.as_fd()).context("come back")?;
-        Some(outer)
-    };
-    fchdir(&here).context("come back to the working directory")?;
-    Ok(outer)
+/// The root directory of this mount namespace, which is that of this process unless it was called in a chroot: who joins the
+/// namespace comes out there.
+pub(super) struct Outer {
+    pub(super) fd: OwnedFd,
+    /// This process's root is another directory.
+    pub(super) chrooted: bool,
+}
+
+impl Outer {
+    /// Where there can be no chroot.
+    pub(super) fn own() -> Result<Outer> {
+        let fd = open_directory(Path::new("/"))?;
+        let chrooted = false;
+        Ok(Outer { fd, chrooted })
+    }
+
+    /// Joining the namespace that this process is in is the only way to learn of a chroot.
+    pub(super) fn find() -> Result<Outer> {
+        let Outer { fd: root, .. } = Outer::own()?;
+        let here = Later::new(open_directory(Path::new("."))?);
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let this = openat(AT_FDCWD, OWN_NAMESPACE, flags, Mode::empty())
+            .with_context(|| format!("open `{OWN_NAMESPACE}`"))?;
+        setns(&this, CloneFlags::CLONE_NEWNS).context("go to the root of the mount namespace")?;
+        done(this);
+        let outer = if is_own_root(root.as_fd()).context("compare the roots")? {
+            let chrooted = false;
+            Outer { fd: root, chrooted }
+        } else {
+            let Outer { fd, .. } = Outer::own()?;
+            enter(root.as_fd()).context("come back")?;
+            done(root);
+            let chrooted = true;
+            Outer { fd, chrooted }
+        };
+        fchdir(&here).context("come back to the working directory")?;
+        Ok(outer)
+    }
 }
 
 /// Cuts the new namespace's mounts off from the host's, as far as the config lets it: before anything is mounted.
-pub(super) fn set_propagation(
-    outer: Option<BorrowedFd<'_>>,
-    wanted: Option<Propagation>,
-) -> Result<()> {
+pub(super) fn set_propagation(outer: &Outer, wanted: Option<Propagation>) -> Result<()> {
     let (depth, kind) = namespace_propagation(wanted);
-    let own;
-    let root = if let Some(outer) = outer {
-        outer
-    } else {
-        own = Later::new(open_directory(Path::new("/"))?);
-        own.as_fd()
-    };
-    set_attr(root, depth, propagate(kind)).context("set the propagation of the host's `/`")
+    set_attr(outer.fd.as_fd(), depth, propagate(kind))
+        .context("set the propagation of the host's `/`")
 }
 
 /// What [`set_propagation`] sets, and on what.
@@ -136,8 +147,8 @@ pub(super) fn isolate_parent(plan: &RootfsPlan, root: BorrowedFd<'_>) -> Result<
     let mut at = root.try_clone_to_owned().context("dup")?;
     while !is_mount_root(at.as_fd()).context("find the mount of the root")? {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let above = nix::fcntl::openat(&at, "..", flags, Mode::empty())
-            .context("find the mount of the root")?;
+        let above =
+            openat(&at, "..", flags, Mode::empty()).context("find the mount of the root")?;
         if is_same_place(at.as_fd(), above.as_fd()).context("find the mount of the root")? {
             bail!("linux.rootfsPropagation: the runtime was called in a chroot that is no mount");
         }
@@ -146,20 +157,22 @@ pub(super) fn isolate_parent(plan: &RootfsPlan, root: BorrowedFd<'_>) -> Result<
     set_attr(at.as_fd(), Depth::Top, propagate(libc::MS_PRIVATE)).context("make its parent private")
 }
 
-/// `outer` is what [`outer_root`] found: the whole of the namespace is left behind, not the chroot alone.
+/// The whole of the namespace is left behind, `outer`, not only a chroot that the runtime was called in.
 pub(super) fn change_root(
     root: BorrowedFd<'_>,
-    outer: Option<BorrowedFd<'_>>,
+    outer: Option<&Outer>,
     plan: &RootfsPlan,
     change: RootChange,
 ) -> Result<()> {
-    if let Some(outer) = outer {
-        enter(outer).context("leave the chroot that the runtime was called in")?;
+    let Some(outer) = outer else {
+        return enter(root);
+    };
+    if outer.chrooted {
+        enter(outer.fd.as_fd()).context("leave the chroot that the runtime was called in")?;
     }
-    match (plan.namespaces.mount, change) {
-        (MountNamespace::Detached | MountNamespace::Foreign, _) => enter(root),
-        (MountNamespace::New, RootChange::Pivot) => pivot(root, plan),
-        (MountNamespace::New, RootChange::Move) => move_root(root),
+    match change {
+        RootChange::Pivot => pivot(root, outer.fd.as_fd(), plan),
+        RootChange::Move => move_root(root),
     }
 }
 
@@ -170,15 +183,14 @@ pub(crate) fn enter(root: BorrowedFd<'_>) -> Result<()> {
     chdir("/").context("chdir `/`")
 }
 
-fn pivot(root: BorrowedFd<'_>, plan: &RootfsPlan) -> Result<()> {
-    let old = Later::new(open_directory(Path::new("/"))?);
+fn pivot(root: BorrowedFd<'_>, old: BorrowedFd<'_>, plan: &RootfsPlan) -> Result<()> {
     fchdir(root).context("fchdir to the root")?;
     // The old root is put on top of the new one, so no directory is made for it.
     pivot_root(".", ".").context("pivot_root (a ramdisk as root needs `--no-pivot`)")?;
-    fchdir(&old).context("fchdir to the old root")?;
+    fchdir(old).context("fchdir to the old root")?;
     if is_shared(plan.propagation) {
         // Or the host would lose the mounts that go away here.
-        set_attr(old.as_fd(), Depth::Recursive, propagate(libc::MS_SLAVE))
+        set_attr(old, Depth::Recursive, propagate(libc::MS_SLAVE))
             .context("make the old root a slave")?;
     }
     detach_here().context("umount the old root")?;
@@ -201,8 +213,7 @@ fn detach_here() -> nix::Result<()> {
 
 /// The old root stays below the new one. What would be worth going back for goes first: the host's proc and sysfs.
 fn move_root(root: BorrowedFd<'_>) -> Result<()> {
-    let table =
-        std::fs::read_to_string("/proc/self/mountinfo").context("read `/proc/self/mountinfo`")?;
+    let table = mountinfo::read_own()?;
     // The name that the table has for our own root, to leave its proc and sysfs alone; nothing is opened by it.
     let name = format!("/proc/self/fd/{}", root.as_raw_fd());
     let own = nix::fcntl::readlink(name.as_str()).with_context(|| format!("read link `{name}`"))?;
@@ -239,45 +250,12 @@ fn hide(path: &Path) -> Result<()> {
 }
 
 /// Where whole proc and sysfs file systems are mounted, other than below the container's root.
-pub(crate) fn kernel_mounts(table: &str, root: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for line in table.lines() {
-        let Some((front, back)) = line.split_once(" - ") else {
-            continue;
-        };
-        let mut fields = front.split(' ').skip(3);
-        let (Some(top), Some(point)) = (fields.next(), fields.next()) else {
-            continue;
-        };
-        let fstype = back.split(' ').next().unwrap_or_default();
-        let point = unescape(point);
-        if matches!(fstype, "proc" | "sysfs") && top == "/" && !point.starts_with(root) {
-            found.push(point);
-        }
-    }
-    found
-}
-
-/// Blanks, tabs, newlines and backslashes are written as three octal digits there.
-fn unescape(text: &str) -> PathBuf {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let code = tail
-            .get(..3)
-            .and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) if first == b'\\' => {
-                out.push(byte);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            _ => {
-                out.push(first);
-                rest = tail;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(out))
+pub(crate) fn kernel_mounts(table: &[u8], root: &Path) -> Vec<PathBuf> {
+    mountinfo::lines(table)
+        .filter(|mount| matches!(mount.kind, b"proc" | b"sysfs") && mount.root() == Path::new("/"))
+        .map(|mount| mount.point())
+        .filter(|point| !point.starts_with(root))
+        .collect()
 }
 
 #[cfg(test)]
@@ -286,7 +264,7 @@ mod tests {
 
     #[test]
     fn finds_the_whole_proc_and_sysfs_of_the_host() {
-        let table = "22 27 0:21 / /proc rw,relatime - proc proc rw\n\
+        let table = b"22 27 0:21 / /proc rw,relatime - proc proc rw\n\
             23 27 0:22 / /sys rw shared:3 - sysfs sysfs rw\n\
             24 27 0:22 /fs /mnt rw - sysfs sysfs rw\n\
             25 27 0:21 / /c/rootfs/proc rw - proc proc rw\n\

@@ -9,9 +9,9 @@ use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::stat::SFlag;
+use nix::sys::stat::{Mode, SFlag, umask};
 
-use super::{DIR_MODE, FILE_MODE, ZeroUmask, pivot};
+use super::{DIR_MODE, FILE_MODE, pivot};
 use crate::fs::inroot::{self, Links};
 use crate::plan::mounts::{MountKind, MountOp};
 use crate::plan::rootfs::RootfsPlan;
@@ -19,6 +19,21 @@ use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::mount::{Attr, Depth, attach, clone_tree, set_attr};
 use crate::sys::process::exit_now;
 use crate::sys::wait::{Exit, wait_pidfd};
+
+/// Modes given to mkdir, mknod and open are meant as they stand while one of these lives.
+struct ZeroUmask(Mode);
+
+impl ZeroUmask {
+    fn new() -> Self {
+        Self(umask(Mode::empty()))
+    }
+}
+
+impl Drop for ZeroUmask {
+    fn drop(&mut self) {
+        umask(self.0);
+    }
+}
 
 /// In a mount namespace made for it: the root at `place` as a mount of its own, with a place for every mount of the config. CRIU
 /// makes mounts and not what they are mounted on. What is below a file system of the container comes with that one.

@@ -77,11 +77,6 @@ impl Sources {
         })
     }
 
-    /// Nothing was opened for the child.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_none() && self.null.is_none() && self.pid_namespace.is_none()
-    }
-
     pub(crate) fn show_processes_of(&mut self, namespace: OwnedFd) {
         self.pid_namespace = Some(namespace);
     }
@@ -115,6 +110,27 @@ impl Sources {
     pub(super) fn take_null(&mut self) -> Option<OwnedFd> {
         self.null.take()
     }
+}
+
+/// For a container that runs: the detached copy of each bind's source, in the plan's order.
+pub(super) fn open_all(
+    plan: &RootfsPlan,
+    joined: Option<BorrowedFd<'_>>,
+) -> Result<Vec<Option<OwnedFd>>> {
+    let mut user_namespaces = UserNamespaces::new(joined);
+    let mut trees = Vec::with_capacity(plan.mounts.len());
+    for op in &plan.mounts {
+        let tree = match &op.kind {
+            MountKind::Bind { source, recursive } => {
+                let tree = source_of(plan, op, source, *recursive, &mut user_namespaces);
+                let at = || format!("mounts[{}]: source `{}`", op.index, source.display());
+                Some(tree.with_context(at)?)
+            }
+            _ => None,
+        };
+        trees.push(tree);
+    }
+    Ok(trees)
 }
 
 /// A detached copy of a bind's source, with the ids, the propagation and the attributes that it will have.

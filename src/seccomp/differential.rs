@@ -292,11 +292,8 @@ fn an_allow_list_of_values() {
         return;
     };
     let mut profile = fixture("docker");
-    let socket = profile
-        .rules
-        .iter_mut()
-        .find(|rule| rule.names == ["socket"])
-        .unwrap();
+    let is_socket = |rule: &&mut Rule| rule.names == ["socket"];
+    let socket = profile.rules.iter_mut().find(is_socket).unwrap();
     let one = |compare, value| {
         vec![plan::Condition {
             arg: 0,
@@ -402,9 +399,10 @@ fn rules_that_say_more() {
     let (mut compared, mut refused, mut taken) = (0, 0, 0);
     for round in 0..300 {
         let rules = (0..5).map(|position| {
+            let compare = Compare::Eq;
             let equal = |arg, value| plan::Condition {
                 arg,
-                compare: Compare::Eq,
+                compare,
                 value,
             };
             let values = [0; 3].map(|_| u64::try_from(random.below(3)).unwrap());
@@ -442,11 +440,8 @@ fn rules_that_say_more() {
             let args = [packed % 3, packed / 3 % 3, packed / 9, 0, 0, 0];
             let (nr, arch) = (135, 0xc000_003e);
             let call = Call { nr, arch, args };
-            assert_eq!(
-                run(ours, &call).0,
-                run(theirs, &call).0,
-                "{call:x?}, {text}"
-            );
+            let (here, there) = (run(ours, &call).0, run(theirs, &call).0);
+            assert_eq!(here, there, "{call:x?}, {text}");
             compared += 1;
         }
     }

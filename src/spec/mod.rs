@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{SELINUX_MAGIC, statfs};
-use oci_spec::runtime::{LinuxNamespaceType, LinuxPids, LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxPids, LinuxResources, Mount, Process, Spec};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 /// A configuration, for those who only hand it on to `plan`.
@@ -98,14 +98,7 @@ pub(crate) fn load_resources(from: &ResourcesFrom) -> Result<LinuxResources> {
     let stdin = Path::new("standard input");
     let (bytes, path) = match from {
         ResourcesFrom::File(path) => (read_bounded(path).context("--resources")?, path.as_path()),
-        ResourcesFrom::Stdin => {
-            let stream = std::io::stdin().as_fd().try_clone_to_owned();
-            let stream = stream.context("--resources: duplicate standard input")?;
-            (
-                read_whole(stream.into(), stdin).context("--resources")?,
-                stdin,
-            )
-        }
+        ResourcesFrom::Stdin => (read_stdin().context("--resources")?, stdin),
         ResourcesFrom::Flags(document) => {
             let bytes = serde_json::to_vec(document).context("write the flags as JSON")?;
             (bytes, Path::new("linux.resources"))
@@ -122,6 +115,50 @@ pub(crate) fn parse_resources(bytes: &[u8], path: &Path) -> Result<LinuxResource
         resources.set_pids(None);
     }
     Ok(resources)
+}
+
+/// Where the document of `mounts` comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum MountsFrom {
+    File(PathBuf),
+    Stdin,
+}
+
+/// Loads the mounts that `mounts` adds or removes: an array as `mounts` of config.json, as crun takes it, or an object that has one,
+/// such as a whole config.json.
+pub(crate) fn load_mounts(from: &MountsFrom) -> Result<Vec<Mount>> {
+    let stdin = Path::new("standard input");
+    let (bytes, path) = match from {
+        MountsFrom::File(path) => (read_bounded(path)?, path.as_path()),
+        MountsFrom::Stdin => (read_stdin()?, stdin),
+    };
+    parse_mounts(&bytes, path)
+}
+
+pub(crate) fn parse_mounts(bytes: &[u8], path: &Path) -> Result<Vec<Mount>> {
+    let parsed: serde_json::Value =
+        serde_json::from_slice(bytes).with_context(|| format!("parse `{}`", path.display()))?;
+    let list = match parsed {
+        serde_json::Value::Object(mut members) => members.remove("mounts"),
+        list => Some(list),
+    };
+    let Some(list @ serde_json::Value::Array(_)) = list else {
+        bail!(
+            "{}: mounts: neither an array of mounts nor an object with one",
+            path.display()
+        )
+    };
+    // With the repairs, and the paths in messages, of a config.json.
+    let whole = serde_json::json!({"ociVersion": "1.0.0", "mounts": list});
+    let whole = serde_json::to_vec(&whole).context("write the mounts as JSON")?;
+    let spec: Spec = parse(&whole, path, Document::Config, compat::repair_config)?;
+    Ok(spec.mounts().clone().unwrap_or_default())
+}
+
+fn read_stdin() -> Result<Vec<u8>> {
+    let stream = std::io::stdin().as_fd().try_clone_to_owned();
+    let stream = stream.context("duplicate standard input")?;
+    read_whole(stream.into(), Path::new("standard input"))
 }
 
 /// The rules for a process object that was put together from the stored one and the flags of `exec`.

@@ -23,6 +23,8 @@ struct Block(UnsafeCell<[u8; SIZE]>);
 pub(crate) struct Arena {
     block: Block,
     used: AtomicUsize,
+    /// The most that was ever given out: what lies behind is still as the kernel gave it, zero and no memory yet.
+    touched: AtomicUsize,
 }
 
 // SAFETY: a byte of the block belongs to who was given it; `used` changes only in one step.
@@ -35,6 +37,7 @@ impl Arena {
         Arena {
             block: Block(UnsafeCell::new([0; SIZE])),
             used: AtomicUsize::new(0),
+            touched: AtomicUsize::new(0),
         }
     }
 
@@ -67,11 +70,23 @@ impl Arena {
 
     /// Moves the end of what was given out last; false where something else was.
     fn move_end(&self, from: usize, to: usize) -> bool {
-        to <= SIZE
+        let moved = to <= SIZE
             && self
                 .used
                 .compare_exchange(from, to, Relaxed, Relaxed)
-                .is_ok()
+                .is_ok();
+        if moved {
+            self.touched.fetch_max(to, Relaxed);
+        }
+        moved
+    }
+
+    /// As `take`, and how many of its bytes somebody may have written to.
+    fn take_new(&self, layout: Layout) -> Option<(*mut u8, usize)> {
+        let pointer = self.take(layout)?;
+        let at = self.place(pointer)?;
+        let before = self.touched.fetch_max(at + layout.size(), Relaxed);
+        Some((pointer, before.saturating_sub(at).min(layout.size())))
     }
 }
 
@@ -79,9 +94,21 @@ impl Arena {
 // last block is; everything else is the system allocator's, told apart by its address.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.take(layout)
+        match self.take_new(layout) {
+            Some((pointer, _)) => pointer,
             // SAFETY: the caller's duties are the same.
-            .unwrap_or_else(|| unsafe { System.alloc(layout) })
+            None => unsafe { System.alloc(layout) },
+        }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let Some((pointer, used)) = self.take_new(layout) else {
+            // SAFETY: the caller's duties are the same.
+            return unsafe { System.alloc_zeroed(layout) };
+        };
+        // SAFETY: at most what has just been given out.
+        unsafe { pointer.write_bytes(0, used) };
+        pointer
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
@@ -134,6 +161,35 @@ mod tests {
         assert!(!arena.move_end(3, 0), "not the last");
         assert!(arena.move_end(72, 64));
         assert_eq!(arena.take(layout(1, 1)), Some(two));
+    }
+
+    #[test]
+    fn zeroed_is_zero_where_something_was() {
+        // Static: it is longer than a test's stack likes.
+        static ARENA: Arena = Arena::new();
+        let arena = &ARENA;
+        let zero = |bytes: usize| {
+            // SAFETY: used as the trait asks, within what was asked for.
+            let given = unsafe { arena.alloc_zeroed(layout(bytes, 1)) };
+            // SAFETY: so many bytes were given.
+            let given = unsafe { std::slice::from_raw_parts_mut(given, bytes) };
+            assert!(given.iter().all(|byte| *byte == 0), "{bytes}");
+            given.fill(7);
+            // SAFETY: it has that layout.
+            unsafe { arena.dealloc(given.as_mut_ptr(), layout(bytes, 1)) };
+        };
+        for bytes in [64, 32, 100, 1, 5000, SIZE] {
+            zero(bytes);
+        }
+        // SAFETY: used as the trait asks.
+        let grown = unsafe { arena.alloc(layout(8, 8)) };
+        // SAFETY: it has that layout.
+        let grown = unsafe { arena.realloc(grown, layout(8, 8), 64) };
+        // SAFETY: 64 bytes were given.
+        unsafe { grown.write_bytes(7, 64) };
+        // SAFETY: it has that layout.
+        unsafe { arena.dealloc(grown, layout(64, 8)) };
+        zero(64);
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub(crate) fn close_all_but(first: u32, keep: &[RawFd]) -> Result<()> {
 }
 
 /// So many are closed at once: few enough for a small limit of open files (M6).
-const BATCH: usize = 16;
+const BATCH: usize = 24;
 
 /// Descriptors that nobody uses any more and that are still open. No memory is taken for them: between what is taken and given
 /// back the allocator could not use it again.

@@ -4,13 +4,17 @@
 pub(crate) mod arena;
 pub(crate) mod bpf;
 pub(crate) mod clone;
+#[cfg(all(not(test), target_arch = "x86_64", target_env = "musl"))]
+mod early;
 pub(crate) mod fd;
 pub(crate) mod identity;
 pub(crate) mod ioctl;
 pub(crate) mod keyring;
+pub(crate) mod landlock;
 pub(crate) mod mount;
 pub(crate) mod pidfd;
 pub(crate) mod process;
+pub(crate) mod protect;
 pub(crate) mod sched;
 pub(crate) mod scm;
 pub(crate) mod seccomp;

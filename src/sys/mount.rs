@@ -202,6 +202,17 @@ pub(crate) fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(attributes & u64::from(libc::STATX_ATTR_MOUNT_ROOT.cast_unsigned()) != 0)
 }
 
+/// The numbers of the mount that `fd` is on: the one in mount tables, which the kernel uses again, and the one that it never does
+/// (0 before Linux 6.8).
+pub(crate) fn mount_numbers(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
+    /// linux/stat.h; missing from `libc` on musl.
+    const STATX_MNT_ID_UNIQUE: libc::c_uint = 0x4000;
+    let number = statx(fd, libc::STATX_MNT_ID)?.stx_mnt_id;
+    let found = statx(fd, STATX_MNT_ID_UNIQUE)?;
+    let is_unique = found.stx_mask & STATX_MNT_ID_UNIQUE != 0;
+    Ok((number, if is_unique { found.stx_mnt_id } else { 0 }))
+}
+
 /// Whether both are the same file of the same mount.
 pub(crate) fn is_same_place(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool> {
     let mask = libc::STATX_INO | libc::STATX_MNT_ID;

@@ -98,7 +98,7 @@ pub(crate) fn raw_cwd() -> Result<Vec<u8>> {
 }
 
 /// Pointers to `strings` with the closing null that execve(2) wants.
-fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+pub(super) fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings
         .iter()
         .map(|s| s.as_ptr())

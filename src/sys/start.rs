@@ -11,24 +11,29 @@ use super::{fd, process};
 static ARGUMENTS: OnceLock<Vec<OsString>> = OnceLock::new();
 
 // Where the shipped binary starts: the Makefile tells the linker so. Anywhere else it starts at `_start` of libc, which is where
-// this goes on. What every start writes to is asked for at once, a call instead of a fault for each page: the data that libc
-// relocates and the first pages of the allocator behind it, then those of the stack. A kernel that does not know the advice
+// this goes on. First comes what needs no libc (`early.rs`). What every start writes to is asked for at once, a call instead of a fault for each page: the data that libc
+// relocates and the first pages of the allocator behind it, then those of the stack; more for a verb that reads a config. A kernel that does not know the advice
 // (before 5.14) refuses it, and all is as without.
 #[cfg(all(not(test), target_arch = "x86_64", target_env = "musl"))]
 std::arch::global_asm!(
     ".globl rundlet_start",
     ".type rundlet_start, @function",
     "rundlet_start:",
+    "mov rdi, rsp",
+    "call rundlet_protect",
+    "imul r8d, eax, {more}",
     "lea rdi, [rip + __init_array_start]",
     "and rdi, -4096",
     "lea rsi, [rip + _edata + {heap}]",
+    "add rsi, r8",
     "sub rsi, rdi",
     "mov edx, {populate_write}",
     "mov eax, {madvise}",
     "syscall",
     "lea rdi, [rsp - {stack}]",
+    "sub rdi, r8",
     "and rdi, -4096",
-    "mov esi, {stack}",
+    "lea esi, [r8d + {stack}]",
     "mov edx, {populate_write}",
     "mov eax, {madvise}",
     "syscall",
@@ -36,8 +41,9 @@ std::arch::global_asm!(
     "jmp _start",
     madvise = const libc::SYS_madvise,
     populate_write = const libc::MADV_POPULATE_WRITE,
-    heap = const 12 * 4096,
+    heap = const 8 * 4096,
     stack = const 8 * 4096,
+    more = const 12 * 4096,
 );
 
 /// The process's arguments; musl does not give them to Rust's library, which asks the linker for them.

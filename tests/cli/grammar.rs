@@ -2,7 +2,7 @@
 
 use super::*;
 
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 18] = [
     "create",
     "start",
     "run",
@@ -17,6 +17,7 @@ const VERBS: [&str; 17] = [
     "spec",
     "features",
     "update",
+    "mounts",
     "events",
     "checkpoint",
     "restore",

@@ -21,7 +21,8 @@ const HEAD: &str = "\
 # What rundlet says
 
 One line for each mistake, as it stands on stderr and in the `msg` of the log, with the other keys of a JSON log (`step`, `field`,
-`errno`) beside it; `hint` is what stands in the message behind that word. Written by a test
+`errno`) beside it; `hint` is what stands in the message behind that word. The step is that of the container's process, or the
+phase of the runtime, as `--timings` names them. Written by a test
 (`RUNDLET_WRITE_ERRORS=$PWD/conformance/errors.md cargo test --test root -- catalogue`), which `make test` compares. DIR is the
 test's directory, ID the container.
 
@@ -35,6 +36,7 @@ const OF_THE_HOST: &[&str] = &[
     "no_resctrl",
     "rlimit_not_permitted",
     "selinux_label_without_selinux",
+    "landlock_path_that_is_missing",
     // The files of the cgroup version.
     "cpus_that_are_not_there",
     "cpus_not_a_list",
@@ -74,6 +76,7 @@ impl Catalogue<'_> {
         let last = output.stderr.lines().last().unwrap_or_default();
         assert_eq!(last, message, "{name}: stderr and log say the same");
         assert!(!message.contains('\n'), "{name}");
+        assert_ne!(part("step"), "", "{name}: no step");
         let hint = part("hint");
         assert!(
             message.contains(&format!("(hint: {hint}")) || hint.is_empty(),
@@ -86,6 +89,15 @@ impl Catalogue<'_> {
             part("step"),
             part("errno"),
         ]);
+    }
+
+    /// Names and commands in one string each; `ID` stands for the container, `DIR` for the test's directory.
+    fn lines(&mut self, id: &str, lines: &[(&str, &str)]) {
+        let dir = self.cx.dir.to_str().unwrap();
+        for (name, line) in lines {
+            let line = line.replace("ID", id).replace("DIR", dir);
+            self.note(name, &line.split(' ').collect::<Vec<_>>());
+        }
     }
 
     /// Without what is this run's alone.
@@ -289,6 +301,53 @@ fn command_lines(all: &mut Catalogue<'_>) {
     );
 }
 
+const OF_A_RUNNING_ONE: &[(&str, &str)] = &[
+    ("start_of_a_running_one", "start ID"),
+    ("delete_of_a_running_one", "delete ID"),
+    ("resume_of_a_running_one", "resume ID"),
+    ("kill_with_no_such_signal", "kill ID FLY"),
+    ("exec_of_nothing", "exec ID"),
+    ("exec_of_a_missing_program", "exec ID nosuchprogram"),
+    ("exec_of_a_missing_path", "exec ID /no/such/program"),
+    ("exec_of_a_directory", "exec ID /etc"),
+    ("exec_as_a_named_user", "exec --user root ID true"),
+    ("exec_in_a_relative_directory", "exec --cwd tmp ID true"),
+    (
+        "exec_in_a_directory_that_is_a_file",
+        "exec --cwd /etc/passwd ID true",
+    ),
+    ("exec_with_unknown_capability", "exec --cap CAP_FLY ID true"),
+    ("exec_with_a_bad_variable", "exec --env X ID true"),
+    (
+        "exec_of_a_missing_process_file",
+        "exec --process /no/such/file ID",
+    ),
+    (
+        "exec_of_a_wrong_process_file",
+        "exec --process DIR/process.json ID",
+    ),
+    ("ps_in_no_such_format", "ps --format xml ID"),
+    ("events_without_time", "events --interval 0s ID"),
+    ("update_with_a_bad_size", "update --memory much ID"),
+    (
+        "update_with_a_wrong_file",
+        "update --resources DIR/resources.json ID",
+    ),
+];
+
+const OF_A_PAUSED_ONE: &[(&str, &str)] = &[
+    ("pause_of_a_paused_one", "pause ID"),
+    ("exec_in_a_paused_one", "exec ID true"),
+];
+
+const OF_A_STOPPED_ONE: &[(&str, &str)] = &[
+    ("start_of_a_stopped_one", "start ID"),
+    ("exec_in_a_stopped_one", "exec ID true"),
+    ("kill_of_a_stopped_one", "kill ID TERM"),
+    ("pause_of_a_stopped_one", "pause ID"),
+    ("update_of_a_stopped_one", "update --pids-limit 5 ID"),
+];
+
 /// Mistakes with containers that are there.
 fn containers(all: &mut Catalogue<'_>) {
     let cx = all.cx;
@@ -299,69 +358,37 @@ fn containers(all: &mut Catalogue<'_>) {
         "create_of_an_id_that_is_taken",
         &["create", "--bundle", bundle.path.to_str().unwrap(), &id],
     );
-    all.note("resume_of_a_created_one", &["resume", &id]);
+    cx.file("process.json", r#"{"args": "true", "cwd": "/"}"#);
+    cx.file("resources.json", r#"{"memory": {"limit": "much"}}"#);
+    all.lines(&id, &[("resume_of_a_created_one", "resume ID")]);
     cx.call(&["start", &id]).ok();
-    all.note("start_of_a_running_one", &["start", &id]);
-    all.note("delete_of_a_running_one", &["delete", &id]);
-    all.note("resume_of_a_running_one", &["resume", &id]);
-    all.note("kill_with_no_such_signal", &["kill", &id, "FLY"]);
-    all.note("exec_of_nothing", &["exec", &id]);
-    all.note("exec_of_a_missing_program", &["exec", &id, "nosuchprogram"]);
-    all.note("exec_of_a_missing_path", &["exec", &id, "/no/such/program"]);
-    all.note("exec_of_a_directory", &["exec", &id, "/etc"]);
-    all.note(
-        "exec_as_a_named_user",
-        &["exec", "--user", "root", &id, "true"],
+    all.lines(&id, OF_A_RUNNING_ONE);
+    let mounts = cx.file(
+        "mounts.json",
+        r#"[{"destination": "/data", "type": "proc"}]"#,
     );
+    let mounts = mounts.to_str().unwrap();
+    all.note("mounts_add_of_a_proc", &["mounts", "add", &id, mounts]);
     all.note(
-        "exec_in_a_relative_directory",
-        &["exec", "--cwd", "tmp", &id, "true"],
+        "mounts_remove_of_another",
+        &["mounts", "remove", &id, mounts],
     );
+    let missing = r#"[{"destination": "/data", "source": "/no/such/source", "options": ["bind"]}]"#;
+    let missing = cx.file("missing.json", missing);
     all.note(
-        "exec_in_a_directory_that_is_a_file",
-        &["exec", "--cwd", "/etc/passwd", &id, "true"],
+        "mounts_add_of_what_is_missing",
+        &["mounts", "add", &id, missing.to_str().unwrap()],
     );
-    all.note(
-        "exec_with_unknown_capability",
-        &["exec", "--cap", "CAP_FLY", &id, "true"],
-    );
-    all.note(
-        "exec_with_a_bad_variable",
-        &["exec", "--env", "X", &id, "true"],
-    );
-    all.note(
-        "exec_of_a_missing_process_file",
-        &["exec", "--process", "/no/such/file", &id],
-    );
-    let process = cx.file("process.json", r#"{"args": "true", "cwd": "/"}"#);
-    all.note(
-        "exec_of_a_wrong_process_file",
-        &["exec", "--process", process.to_str().unwrap(), &id],
-    );
-    all.note("ps_in_no_such_format", &["ps", "--format", "xml", &id]);
-    all.note("events_without_time", &["events", "--interval", "0s", &id]);
-    all.note(
-        "update_with_a_bad_size",
-        &["update", "--memory", "much", &id],
-    );
-    let resources = cx.file("resources.json", r#"{"memory": {"limit": "much"}}"#);
-    all.note(
-        "update_with_a_wrong_file",
-        &["update", "--resources", resources.to_str().unwrap(), &id],
-    );
+    all.note("mounts_without_a_file", &["mounts", "add", &id]);
     cx.call(&["pause", &id]).ok();
-    all.note("pause_of_a_paused_one", &["pause", &id]);
-    all.note("exec_in_a_paused_one", &["exec", &id, "true"]);
+    all.lines(&id, OF_A_PAUSED_ONE);
     cx.call(&["resume", &id]).ok();
     cx.call(&["kill", &id, "KILL"]).ok();
     container.wait_for("stopped");
-    all.note("start_of_a_stopped_one", &["start", &id]);
-    all.note("exec_in_a_stopped_one", &["exec", &id, "true"]);
-    all.note("kill_of_a_stopped_one", &["kill", &id, "TERM"]);
-    all.note("pause_of_a_stopped_one", &["pause", &id]);
+    all.lines(&id, OF_A_STOPPED_ONE);
     all.note(
-        "update_of_a_stopped_one",
-        &["update", "--pids-limit", "5", &id],
+        "mounts_add_to_a_stopped_one",
+        &["mounts", "add", &id, missing.to_str().unwrap()],
     );
     cx.call(&["delete", &id]).ok();
 }

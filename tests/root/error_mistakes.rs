@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::error_catalogue::Catalogue;
+use crate::support::{Bundle, Cx};
 
 fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Value {
     json!({"destination": destination, "type": kind, "source": source, "options": options})
@@ -22,6 +23,13 @@ pub(super) fn process_and_mounts(all: &mut Catalogue<'_>) {
             json!({"class": "IOPRIO_CLASS_X", "priority": 1}),
         )
     });
+    let landlock = |key: &str, value: &str| {
+        let (key, value) = (format!("org.rundlet.landlock.{key}"), json!(value));
+        move |_: &Cx, b: &mut Bundle| b.config["annotations"][&key] = value.clone()
+    };
+    all.create("unknown_landlock_annotation", landlock("fs.write", "/"));
+    all.create("landlock_path_that_is_missing", landlock("fs.ro", "/none"));
+    all.create("landlock_port_by_name", landlock("net.bind", "http"));
     all.create("terminal_without_console_socket", |_, b| {
         b.set("/process/terminal", json!(true))
     });

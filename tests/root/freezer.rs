@@ -1,15 +1,8 @@
-//! A container that cannot be frozen. Its process waits in the kernel, uninterruptible, for a file system whose server does
-//! not answer: a FUSE mount whose server is this test.
+//! A container that cannot be frozen: its process waits in the kernel, uninterruptible.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-
+use crate::support::stuck::Server;
 use crate::support::{Cx, eventually, tests};
 
 tests! {
@@ -19,126 +12,10 @@ tests! {
     both a_killed_container_in_pause_ends_with_all_its_processes;
 }
 
-/// The kernel's side of the mount. Every look at the name `stuck` waits until `answer`.
-struct Server {
-    device: File,
-    /// The request that waits.
-    stuck: Arc<AtomicU64>,
-}
-
-const ROOT_DIRECTORY: u32 = 0o040_755;
-const LOOKUP: u32 = 1;
-const FORGET: u32 = 2;
-const GETATTR: u32 = 3;
-const INIT: u32 = 26;
-const INTERRUPT: u32 = 36;
-
-fn reply(mut device: &File, unique: u64, errno: i32, body: &[u8]) {
-    let mut out = Vec::new();
-    out.extend(u32::try_from(16 + body.len()).unwrap().to_ne_bytes());
-    out.extend((-errno).to_ne_bytes());
-    out.extend(unique.to_ne_bytes());
-    out.extend(body);
-    // A request that was interrupted or aborted meanwhile takes no answer.
-    let _ = device.write(&out);
-}
-
-/// fuse_init_out of protocol 7.31: the rest of its fields are 0.
-fn init_body() -> Vec<u8> {
-    let mut body = [7u32, 31].map(u32::to_ne_bytes).concat();
-    body.resize(20, 0);
-    body.extend(4096u32.to_ne_bytes());
-    body.resize(64, 0);
-    body
-}
-
-/// fuse_attr_out: valid for an hour, then fuse_attr of a directory.
-fn attributes() -> Vec<u8> {
-    let mut body = 3600u64.to_ne_bytes().to_vec();
-    body.resize(16, 0);
-    body.extend(1u64.to_ne_bytes());
-    body.resize(16 + 60, 0);
-    body.extend(ROOT_DIRECTORY.to_ne_bytes());
-    body.extend(2u32.to_ne_bytes());
-    body.resize(16 + 88, 0);
-    body
-}
-
-impl Server {
-    /// `None` where the kernel has no FUSE.
-    fn mount_on(dir: &Path) -> Option<Self> {
-        use std::os::fd::AsRawFd as _;
-        let device = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/fuse")
-            .ok()?;
-        let options = format!(
-            "fd={},rootmode=40000,user_id=0,group_id=0",
-            device.as_raw_fd()
-        );
-        mount(
-            Some("stuck"),
-            dir,
-            Some("fuse"),
-            MsFlags::empty(),
-            Some(options.as_str()),
-        )
-        .ok()?;
-        let stuck = Arc::new(AtomicU64::new(0));
-        let server = Self {
-            device: device.try_clone().unwrap(),
-            stuck: Arc::clone(&stuck),
-        };
-        std::thread::spawn(move || serve(&device, &stuck));
-        Some(server)
-    }
-
-    fn is_waiting(&self) -> bool {
-        self.stuck.load(Ordering::SeqCst) != 0
-    }
-
-    fn answer(&self) {
-        reply(
-            &self.device,
-            self.stuck.load(Ordering::SeqCst),
-            libc_enoent(),
-            &[],
-        );
-    }
-}
-
-fn libc_enoent() -> i32 {
-    nix::errno::Errno::ENOENT as i32
-}
-
-/// Until the mount is gone.
-fn serve(mut device: &File, stuck: &AtomicU64) {
-    let mut request = vec![0u8; 1 << 16];
-    while let Ok(size) = device.read(&mut request) {
-        let word = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().unwrap());
-        let unique = u64::from_ne_bytes(request[8..16].try_into().unwrap());
-        match word(4) {
-            INIT => reply(device, unique, 0, &init_body()),
-            GETATTR => reply(device, unique, 0, &attributes()),
-            LOOKUP if request[40..size].starts_with(b"stuck\0") => {
-                stuck.store(unique, Ordering::SeqCst);
-            }
-            LOOKUP => reply(device, unique, libc_enoent(), &[]),
-            FORGET | INTERRUPT => {}
-            _ => reply(device, unique, nix::errno::Errno::ENOSYS as i32, &[]),
-        }
-    }
-}
-
 fn what_does_not_freeze_is_named_and_thawed(cx: &Cx) {
-    let dir = cx.dir.join("stuck");
-    std::fs::create_dir(&dir).unwrap();
-    let Some(server) = Server::mount_on(&dir) else {
-        cx.skip("no FUSE on this kernel");
-    };
+    let server = Server::mount(cx);
     let mut bundle = cx.script("cat /mnt/stuck; : >/tmp/after; exec sleep 1000");
-    bundle.bind(&dir, "/mnt", &[]);
+    bundle.bind(&server.dir, "/mnt", &[]);
     let container = cx.start(&bundle);
     eventually("cat waits for the server", 15, || server.is_waiting());
     // The wait becomes uninterruptible with the first signal, which a v1 freezer sends and a v2 freezer does not need to.
@@ -165,7 +42,7 @@ fn what_does_not_freeze_is_named_and_thawed(cx: &Cx) {
     assert_eq!(container.status(), "paused");
     container.call("resume").ok();
     container.end();
-    umount2(&dir, MntFlags::MNT_DETACH).unwrap();
+    server.end();
 }
 
 fn a_created_container_can_be_paused(cx: &Cx) {

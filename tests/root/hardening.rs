@@ -1,6 +1,8 @@
 //! What a hostile image, a strange host or a careless caller must not get: requirements that no other topic's tests see.
 //! `conformance/security/requirements.md` says which test stands for which.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 
 use serde_json::json;
@@ -12,6 +14,7 @@ tests! {
     host without_pivot_the_hosts_proc_is_gone;
     host a_null_of_the_host_that_is_none = "runc 1.1.5 takes the container's";
     host a_mask_that_cannot_be_made;
+    host a_mount_of_the_host_whose_name_is_no_text;
     host masked_directories_share_one_tmpfs = "runc has one since 1.5";
     host a_device_of_the_host_that_is_another = "runc 1.1.5 binds what is there";
     host hooks_get_no_descriptor_of_the_caller;
@@ -102,6 +105,18 @@ fn a_mask_that_cannot_be_made(cx: &Cx) {
     bundle.set("/linux/maskedPaths", json!(["/etc/loop"]));
     let output = cx.run(&bundle);
     assert_ne!(output.code, 0, "{output}");
+}
+
+/// The runtime reads the host's mount table, in which a name is any bytes.
+fn a_mount_of_the_host_whose_name_is_no_text(cx: &Cx) {
+    let place = cx.dir.join(OsStr::from_bytes(b"odd\xff name"));
+    std::fs::create_dir(&place).unwrap();
+    let shown = format!("{}/odd*name", cx.dir.display());
+    cx.host(&format!("mount -t tmpfs tmpfs {shown}")).ok();
+    let bundle = cx.script("echo fine");
+    run_line(cx, &bundle, "", "").ok().prints("fine");
+    run_line(cx, &bundle, "", "--no-pivot").ok().prints("fine");
+    cx.host(&format!("umount {shown}")).ok();
 }
 
 fn masked_directories_share_one_tmpfs(cx: &Cx) {
@@ -231,6 +246,7 @@ fn every_verb_checks_the_id(cx: &Cx) {
         &["ps"],
         &["events", "--stats"],
         &["update", "--pids-limit", "5"],
+        &["mounts", "list"],
     ];
     for verb in verbs {
         for id in ["../outside", ".", "..", "a/b", "a b", "a\nb", "\u{e4}"] {

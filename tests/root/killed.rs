@@ -51,6 +51,13 @@ fn count(cx: &Cx, args: &[&str]) -> usize {
     }
 }
 
+fn steps_of_start(cx: &Cx, bundle: &Bundle, args: &[&str]) -> usize {
+    cx.create(bundle);
+    let steps = count(cx, args);
+    cx.container(&bundle.id).end();
+    steps
+}
+
 /// The runtime before this step; `None` where this time it had fewer.
 fn stand(cx: &Cx, args: &[&str], step: usize) -> Option<Standing> {
     match cx.run_to(args, step) {
@@ -144,10 +151,7 @@ fn start_killed_before_every_step(cx: &Cx) {
     let bundle = cx.script(": >/tmp/ready; sleep 1000");
     let ready = bundle.rootfs().join("tmp/ready");
     let args = ["start", &bundle.id];
-    cx.create(&bundle);
-    let steps = count(cx, &args);
-    cx.container(&bundle.id).end();
-    sample(steps, |step| {
+    sample(steps_of_start(cx, &bundle, &args), |step| {
         let _ = std::fs::remove_file(&ready);
         let container = cx.create(&bundle);
         stand(cx, &args, step).map(Standing::kill);
@@ -278,10 +282,7 @@ fn init_killed_at_every_step_of_run(cx: &Cx) {
 fn init_killed_at_every_step_of_start(cx: &Cx) {
     let bundle = cx.bundle();
     let args = ["start", &bundle.id];
-    cx.create(&bundle);
-    let steps = count(cx, &args);
-    cx.container(&bundle.id).end();
-    sample(steps, |step| {
+    sample(steps_of_start(cx, &bundle, &args), |step| {
         let container = cx.create(&bundle);
         let pid = container.pid();
         if let Some(standing) = stand(cx, &args, step) {
@@ -384,10 +385,7 @@ fn exec_stands_while_the_container_is_deleted(cx: &Cx) {
 fn start_stands_while_the_container_is_deleted(cx: &Cx) {
     let bundle = cx.bundle();
     let args = ["start", &bundle.id];
-    cx.create(&bundle);
-    let steps = count(cx, &args);
-    cx.container(&bundle.id).end();
-    sample(steps, |step| {
+    sample(steps_of_start(cx, &bundle, &args), |step| {
         cx.create(&bundle);
         let standing = stand(cx, &args, step);
         cx.call(&["delete", "--force", &bundle.id]).ok();

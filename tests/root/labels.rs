@@ -153,27 +153,30 @@ const FILES: &str = "system_u:object_r:container_file_t:s0:c1,c2";
 /// The runtime under strace, which answers its question whether selinuxfs is there by yes (f_type is the first field).
 /// What it printed, and what the kernel was asked.
 fn believing(cx: &Cx, calls: &str, args: &[&str]) -> (String, String) {
-    let trace = cx.dir.join("trace");
-    let mut command = Command::new("strace");
-    command
-        .args([
-            "-f",
-            "-qq",
-            "-s",
-            "200",
+    let (_, asked) = traced(cx, &["-e", "trace=statfs"], args);
+    let mut asked = asked.lines();
+    let place = 1 + asked
+        .position(|line| line.contains("/selinux"))
+        .expect("the question");
+    traced(
+        cx,
+        &[
             "-e",
             &format!("trace=statfs,{calls}"),
-        ])
-        .args([
             "-e",
-            "inject=statfs:retval=0:poke_exit=@arg2=8cff7cf900000000:when=1",
-            "-o",
-        ])
-        .arg(&trace)
-        .arg(&cx.runtime)
-        .arg("--root")
-        .arg(cx.root())
-        .args(args);
+            &format!("inject=statfs:retval=0:poke_exit=@arg2=8cff7cf900000000:when={place}"),
+        ],
+        args,
+    )
+}
+
+fn traced(cx: &Cx, flags: &[&str], args: &[&str]) -> (String, String) {
+    let trace = cx.dir.join("trace");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-s", "200"]).args(flags);
+    command.arg("-o").arg(&trace);
+    command.arg(&cx.runtime).arg("--root").arg(cx.root());
+    command.args(args);
     let output = cx.spawn(command).wait();
     (output.stderr, fs::read_to_string(trace).unwrap())
 }
@@ -270,7 +273,7 @@ fn selinux_labels_of_exec(cx: &Cx) {
     needs_strace(cx);
     let container = cx.sleeper();
     let args = ["exec", "--process-label", LABEL, &container.id, "true"];
-    let (error, trace) = believing(cx, "write", &args);
+    let (error, trace) = traced(cx, &["-e", "trace=write"], &args);
     let text = format!("process.selinuxLabel: set key label `{LABEL}`");
     assert!(error.contains(&text), "{error}");
     assert!(

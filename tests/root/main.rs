@@ -39,11 +39,13 @@ mod chrooted;
 mod command_line;
 mod conversions;
 mod delegation;
+mod delete_timeout;
 mod devices;
 mod doctor;
 mod dry_run;
 mod error_catalogue;
 mod error_mistakes;
+mod error_steps;
 mod errors;
 mod events;
 mod exec;
@@ -66,8 +68,11 @@ mod inherited_mounts;
 mod joined_pid;
 mod killed;
 mod labels;
+mod landlock;
 mod lifecycle;
 mod limits;
+mod live_mounts;
+mod live_mounts_hostile;
 mod logs;
 mod masks;
 mod memory_policy;
@@ -99,6 +104,7 @@ mod systemd_units;
 mod systemd_users;
 mod time_namespace;
 mod timings;
+mod top;
 mod tty;
 mod update;
 mod update_devices;
@@ -126,9 +132,12 @@ fn main() -> ExitCode {
         hardening::TESTS,
         holes_of_old::TESTS,
         waits::TESTS,
+        delete_timeout::TESTS,
+        error_steps::TESTS,
         chaos::TESTS,
         output::TESTS,
         events::TESTS,
+        top::TESTS,
         against_runc::TESTS,
         chrooted::TESTS,
         check::TESTS,
@@ -151,6 +160,7 @@ fn main() -> ExitCode {
         scheduler::TESTS,
         memory_policy::TESTS,
         labels::TESTS,
+        landlock::TESTS,
         netdev::TESTS,
         mounts::TESTS,
         mount_points::TESTS,
@@ -169,6 +179,8 @@ fn main() -> ExitCode {
         cgroups::TESTS,
         cgroup_edges::TESTS,
         limits::TESTS,
+        live_mounts::TESTS,
+        live_mounts_hostile::TESTS,
         rlimits::TESTS,
         fields::TESTS,
         field_process::TESTS,

@@ -1,16 +1,18 @@
 //! The freezer controller of cgroup v1. It never says when it is done, and processes that appear meanwhile keep it
 //! at FREEZING; asking again, with a thaw now and then, is all there is.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 
 use crate::cgroup::dir::{Dir, is_gone};
-use crate::cgroup::procs::{self, Backoff, Deadline, FREEZE_LIMIT};
+use crate::cgroup::procs::{self, Backoff, Deadline};
 
 const STATE: &str = "freezer.state";
 
 /// Freezes and waits until every process has stopped; thaws again if that does not happen.
-pub(crate) fn freeze(dir: &Dir) -> Result<()> {
-    let result = try_freeze(dir);
+pub(crate) fn freeze(dir: &Dir, limit: Duration) -> Result<()> {
+    let result = try_freeze(dir, limit);
     if result.is_err() {
         // A half-frozen container would hang its callers for ever.
         let _ = dir.write(STATE, "THAWED");
@@ -18,8 +20,8 @@ pub(crate) fn freeze(dir: &Dir) -> Result<()> {
     result
 }
 
-fn try_freeze(dir: &Dir) -> Result<()> {
-    let mut backoff = Backoff::new(Deadline::after(FREEZE_LIMIT));
+fn try_freeze(dir: &Dir, limit: Duration) -> Result<()> {
+    let mut backoff = Backoff::new(Deadline::after(limit));
     let mut round = 0u32;
     loop {
         dir.write_named(STATE, "FROZEN")?;
@@ -31,7 +33,7 @@ fn try_freeze(dir: &Dir) -> Result<()> {
         round += 1;
         // Most freezes need a few rounds and no rest.
         if round > 20 && !backoff.wait() {
-            return Err(procs::did_not_freeze(dir));
+            return Err(procs::did_not_freeze(dir, limit));
         }
         if round.is_multiple_of(16) {
             // Lets processes finish the forking that keeps the freeze from completing.

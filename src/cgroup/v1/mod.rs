@@ -17,7 +17,7 @@ use super::detect::Hierarchy;
 use super::devices;
 use super::dir::Dir;
 use super::path::{self, SubPaths, Wanted};
-use super::procs::{self, Deadline};
+use super::procs::{self, Deadline, FREEZE_LIMIT};
 use super::record::{GroupRecord, Places};
 use super::stats::Stats;
 use super::tree::{self, Left, Made};
@@ -179,7 +179,7 @@ impl Legacy {
         let Some(freezer) = self.of("freezer").filter(|_| stop) else {
             return devices::set_v1(dir, r);
         };
-        freezer::freeze(freezer)?;
+        freezer::freeze(freezer, FREEZE_LIMIT)?;
         let result = devices::set_v1(dir, r);
         result.and(freezer::thaw(freezer))
     }
@@ -216,8 +216,8 @@ impl Legacy {
         Ok(Place::by_attach(dirs))
     }
 
-    pub(crate) fn freeze(&self) -> Result<()> {
-        freezer::freeze(self.freezer()?)
+    pub(crate) fn freeze(&self, limit: Duration) -> Result<()> {
+        freezer::freeze(self.freezer()?, limit)
     }
 
     pub(crate) fn thaw(&self) -> Result<()> {
@@ -234,15 +234,15 @@ impl Legacy {
     }
 
     /// Removes every one of them, then tells the first failure.
-    pub(crate) fn remove(&self, left: Left, until: Deadline) -> Result<()> {
-        let result = self.remove_groups(left, until);
+    pub(crate) fn remove(&self, left: Left, time: Duration) -> Result<()> {
+        let result = self.remove_groups(left, Deadline::after(time));
         if result.is_ok() || matches!(left, Left::Keep) {
             return result;
         }
         // A runtime that was killed half-way may have put a process into some groups only, the frozen one among them: the
         // container's processes were counted in another group, and frozen none dies.
         self.thaw_all()?;
-        self.remove_groups(left, Deadline::after(AFTER_THAW))
+        self.remove_groups(left, Deadline::after(time.min(AFTER_THAW)))
     }
 
     fn remove_groups(&self, left: Left, until: Deadline) -> Result<()> {

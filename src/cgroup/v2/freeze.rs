@@ -1,6 +1,7 @@
 //! Freezing on cgroup v2: `cgroup.freeze` is the wish, `frozen` in `cgroup.events` is when it has come true.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -10,12 +11,12 @@ use nix::unistd::{Whence, lseek};
 
 use crate::cgroup::dir::{Dir, is_gone, keyed, read_all};
 use crate::cgroup::path;
-use crate::cgroup::procs::{self, Deadline, FREEZE_LIMIT};
+use crate::cgroup::procs::{self, Deadline};
 use crate::cgroup::record::GroupRecord;
 
 /// Freezes and waits until every process has stopped; thaws again if that does not happen.
-pub(crate) fn freeze(dir: &Dir) -> Result<()> {
-    let result = try_freeze(dir);
+pub(crate) fn freeze(dir: &Dir, limit: Duration) -> Result<()> {
+    let result = try_freeze(dir, limit);
     if result.is_err() {
         // A half-frozen container would hang its callers for ever.
         let _ = dir.write("cgroup.freeze", "0");
@@ -23,15 +24,15 @@ pub(crate) fn freeze(dir: &Dir) -> Result<()> {
     result
 }
 
-fn try_freeze(dir: &Dir) -> Result<()> {
+fn try_freeze(dir: &Dir, limit: Duration) -> Result<()> {
     dir.write_named("cgroup.freeze", "1")?;
-    let frozen = wait_event(dir, "frozen", 1, Deadline::after(FREEZE_LIMIT))
+    let frozen = wait_event(dir, "frozen", 1, Deadline::after(limit))
         .with_context(|| format!("wait for `{dir}/cgroup.events`"))?;
     if frozen {
         return Ok(());
     }
     // Described before the thaw: the state is the reason.
-    Err(procs::did_not_freeze(dir))
+    Err(procs::did_not_freeze(dir, limit))
 }
 
 /// Thaws and waits until the processes may run. An ancestor that is frozen keeps them stopped; that is its own wish.

@@ -8,6 +8,7 @@ pub(crate) mod resources;
 pub(crate) mod stats;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
@@ -228,10 +229,13 @@ impl Unified {
             ),
         };
         let path = path::sub(&self.visible(), sub)?;
-        let root = Dir::mount(&self.at.mount)?;
-        if let (SubPaths::Own, Some(leaf)) = (sub_paths, self.leaf()) {
-            return Ok(Place::by_clone(leaf));
+        if let SubPaths::Own = sub_paths {
+            let own = self.leaf().or_else(|| self.birthplace().ok().cloned());
+            if let Some(own) = own {
+                return Ok(Place::by_clone(own));
+            }
         }
+        let root = Dir::mount(&self.at.mount)?;
         let dir = root
             .below(&path)
             .with_context(|| format!("error adding pid to {root}/{path}/cgroup.procs"))?;
@@ -264,8 +268,8 @@ impl Unified {
         Ok(Place::by_clone(dir))
     }
 
-    pub(crate) fn freeze(&self) -> Result<()> {
-        freeze::freeze(self.live()?)
+    pub(crate) fn freeze(&self, limit: Duration) -> Result<()> {
+        freeze::freeze(self.live()?, limit)
     }
 
     pub(crate) fn thaw(&self) -> Result<()> {
@@ -292,7 +296,7 @@ impl Unified {
     }
 
     pub(crate) fn remove(&self, left: Left, until: Deadline) -> Result<()> {
-        tree::remove(&Dir::mount(&self.at.mount)?, &self.at.path, left, until)
+        remove_at(&self.at, left, until)
     }
 
     pub(crate) fn stats(&self) -> Result<Stats> {
@@ -307,6 +311,10 @@ impl Unified {
             Err(errno) => Err(errno).with_context(|| format!("read `{dir}/memory.events`")),
         }
     }
+}
+
+pub(crate) fn remove_at(at: &GroupRecord, left: Left, until: Deadline) -> Result<()> {
+    tree::remove(&Dir::mount(&at.mount)?, &path::clean(&at.path), left, until)
 }
 
 /// A cgroup that is in use or frozen would share its limits or hang the child.

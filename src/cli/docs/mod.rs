@@ -13,7 +13,8 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 
 use super::globals::Globals;
-use super::{VERBS, Verb, help};
+use super::help;
+use super::verbs::{VERBS, Verb};
 use crate::features as facts;
 
 /// One file below `man/`, with what it has to contain.

@@ -48,7 +48,37 @@ foreground, the exit code of the container's process, or 128 plus the number of 
         "ERRORS",
         "An error is one line: what was done, with which field of config.json, the kernel's reason, and where it is known what to do. With
 --log it is appended to that file as well, as text or, with --log-format json, as an object with the keys level, msg and time, and
-of an error those of step, field (the JSON path into config.json), errno and hint that there are. A command that fails leaves nothing behind.",
+of an error step (what was being done, by the runtime or by the container's process, in the words of --timings) and those of field (the
+JSON path into config.json), errno and hint that there are. A command that fails leaves nothing behind.",
+    ),
+    (
+        "LANDLOCK",
+        "Annotations of config.json hold the container's process, and what exec starts, to Landlock rules of the kernel, beside all that
+confines it anyway. An engine need not know them: podman run --annotation and, from version 24 on, docker run --annotation pass them on.
+
+org.rundlet.landlock.fs.ro and .fs.rw: absolute paths in the container, parted by colons. What is below those of fs.ro may be read and
+executed, below those of fs.rw everything may be done; no other file can be opened. (The kernel does not hold chdir, stat, chmod and the like to
+it, and lets such a process mount nothing.) A path that is missing or leads through a symbolic link is an error, so that an image cannot widen the rules; written -PATH it is left
+out. The program, its loader and libraries must be among them, and /dev for what a shell sends to /dev/null.
+
+org.rundlet.landlock.net.bind and .net.connect: TCP ports and ranges of them, parted by commas, that may be bound and connected to;
+with an empty string none may. UDP and other protocols are not restricted.
+
+org.rundlet.landlock.scope: abstract-unix-socket, signal, or both: such sockets of, and signals to, processes that are not under the
+container's rules are refused. A process of exec has rules of its own, so it cannot signal or trace those of the container's init.
+
+org.rundlet.landlock.compat: with strict, the default, it is an error if the kernel cannot restrict what is asked for: files need Linux 6.10, ports
+6.7, scope 6.12. With best-effort what the kernel lacks is left out, with a warning.
+
+    \"annotations\": {
+    \"org.rundlet.landlock.fs.ro\": \"/usr:-/bin:-/lib:-/lib64:/etc\",
+    \"org.rundlet.landlock.fs.rw\": \"/tmp:/dev:/proc\",
+    \"org.rundlet.landlock.net.bind\": \"8080,9000-9010\",
+    \"org.rundlet.landlock.net.connect\": \"443\"
+    }
+
+Any other annotation of that prefix is an error. StartContainer hooks run under the rules, other hooks do not. Such a container cannot be saved by
+checkpoint, for CRIU does not save the rules.",
     ),
     (
         "FILES",
@@ -169,6 +199,34 @@ created; options change them, or a process.json replaces them. It runs in the co
         ],
     },
     Page {
+        verb: "top",
+        description: "Without an id all containers of the state root are shown that are created, running or paused, with --all those that are stopped, too;
+they may come and go. With ids these alone, which must be there at the beginning; it ends when the last of them is deleted. A rate needs two
+samples: the first plain table comes after one interval, and a container that is new has - for a rate, as has everything that the host does
+not count (pressure is counted by cgroup v2 alone).
+
+An object of --format json has time (RFC 3339), id, status, pid, cpu_percent (100 is one CPU), cpu_ns (since the container was made), memory
+(usage, working_set and limit in bytes), pids (current, limit), io (read and written, in bytes since then, and read_per_second and
+written_per_second) and pressure (cpu, memory and io, each with some and full: avg10, avg60 and avg300 in percent, total in microseconds).
+What is unknown or without a limit is null.",
+        exit_status: "0; 128 plus the number of the signal that ended it on a terminal; 1 after an error, which is printed on standard error in one line.",
+        examples: &[
+            ("rundlet top", "Watch all containers:"),
+            (
+                "rundlet top --once --sort memory",
+                "Which of them has most memory:",
+            ),
+            (
+                "rundlet --root /run/docker/runtime-runc/moby top --interval 5s",
+                "Those of Docker:",
+            ),
+            (
+                "rundlet top --format json web | jq -r 'select(.cpu_percent > 90) | .time'",
+                "When a container was busy:",
+            ),
+        ],
+    },
+    Page {
         verb: "kill",
         description: "A container without a pid namespace of its own has no init whose end would end the others: SIGKILL goes to all of its processes.",
         exit_status: "",
@@ -192,11 +250,19 @@ created; options change them, or a process.json replaces them. It runs in the co
     Page {
         verb: "delete",
         description: "A created container that was never started is killed. Poststop hooks run; the cgroup and the state are removed, the state last, so that
-a delete that failed can be repeated.",
+a delete that failed can be repeated.
+
+What systemd takes for a unit (30 s an answer) and poststop hooks, which have timeouts of their own, are not counted to --timeout. When it is
+over SIGKILL has been sent; of each process that is left the error has id, name, state (D: in the kernel, where no signal reaches it),
+what it waits in, and the cgroup.",
         exit_status: "",
         examples: &[
             ("rundlet delete web", "Remove a stopped container:"),
             ("rundlet delete --force web", "Kill it first, and say nothing if it does not exist:"),
+            (
+                "rundlet delete --force --timeout 1m web",
+                "Give processes that hang in a dead network file system a minute:",
+            ),
         ],
     },
     Page {
@@ -272,13 +338,45 @@ The new limits hold for what runs, for what exec starts later, and for a contain
         ],
     },
     Page {
+        verb: "mounts",
+        description: "\
+The file has what mounts of config.json has, and the rules for that hold: a relative source is one of the bundle, a read-only bind mount
+is never writable for a moment, a missing place to mount on is made (and stays), and no symbolic link of the container leads out of its
+root. Options for id mappings are those of config.json, too. Of the file for remove only the destinations count, and only what add has made can
+be removed; a mount that the container has unmounted itself is removed without a word.
+
+Only bind mounts and tmpfs can be added; no other file system, no remount. Nothing can be mounted on /, /proc, /sys and /dev, over a
+masked path, below /proc but on the files that lxcfs makes, or twice at one place. If one mount of the file fails, those before it are taken
+away again; so they are if the command is killed before it has written down what it made. A container without a mount namespace of its
+own, or of a caller who is not root, is refused.
+
+In a container with a user namespace the place is made by its root, and a tmpfs belongs to it. What was added goes with the container;
+update, pause, exec and the like do not change it. Landlock rules hold in it as they do for the place where it is. It has to be removed before a checkpoint, for the config.json of a
+restore does not have it.",
+        exit_status: "",
+        examples: &[
+            (
+                "rundlet mounts add web mounts.json",
+                "Add the mounts of a file, such as [{\"destination\": \"/data\", \"source\": \"/srv/data\", \"options\": [\"rbind\", \"ro\"]}]:",
+            ),
+            (
+                "rundlet mounts add web - <scratch.json",
+                "Add a tmpfs, with [{\"destination\": \"/scratch\", \"type\": \"tmpfs\", \"options\": [\"size=64m\"]}] on standard input:",
+            ),
+            (
+                "rundlet mounts list web | rundlet mounts remove web -",
+                "Remove all that was added:",
+            ),
+        ],
+    },
+    Page {
         verb: "checkpoint",
         description: "CRIU stops the processes of the container and writes them to the image directory, with their memory, open files and
 sockets; with them go descriptors.json and CRIU's log dump.log, whose last errors are part of the error message. Not in the images: the
 root file system, bind mounts, and network interfaces, which are there again or made by hooks when the container is restored. CRIU reads
 the configuration file that the annotation org.criu.config names, else /etc/criu/runc.conf.
 
-A container that joined the host's mounts, that has an id-mapped mount, or whose root is an overlay made by --overlay cannot be saved;
+A container that joined the host's mounts, that has an id-mapped mount, Landlock rules or a mount of rundlet mounts, or whose root is an overlay made by --overlay cannot be saved;
 nor can one with a mount whose destination has a bracket or a colon.",
         exit_status: "",
         examples: &[

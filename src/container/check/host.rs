@@ -13,6 +13,7 @@ use crate::fs::inroot::{self, Links};
 use crate::plan::Plan;
 use crate::plan::hooks::Hook;
 use crate::plan::host::Host;
+use crate::plan::landlock::Absence;
 use crate::plan::mounts::MountKind;
 use crate::plan::namespaces::Kind;
 use crate::seccomp;
@@ -32,6 +33,7 @@ pub(super) fn look(plan: &Plan, host: &Host, findings: &mut Vec<Finding>) {
         Ok(root) if plan.rootfs.overlay.is_none() => {
             program(plan, &root, findings);
             paths(plan, &root, findings);
+            landlock(plan, &root, findings);
         }
         Ok(_) => {}
         Err(errno) => findings.push(Finding::new(
@@ -67,22 +69,8 @@ pub(super) fn look(plan: &Plan, host: &Host, findings: &mut Vec<Finding>) {
 }
 
 fn namespaces(plan: &Plan, findings: &mut Vec<Finding>) {
-    for kind in [
-        Kind::User,
-        Kind::Ipc,
-        Kind::Uts,
-        Kind::Network,
-        Kind::Pid,
-        Kind::Cgroup,
-        Kind::Time,
-        Kind::Mount,
-    ] {
-        let file = match kind {
-            Kind::Network => "net",
-            Kind::Mount => "mnt",
-            other => other.name(),
-        };
-        if plan.namespaces.makes(kind) && !Path::new("/proc/self/ns").join(file).exists() {
+    for kind in Kind::ALL {
+        if plan.namespaces.makes(kind) && !Path::new("/proc/self/ns").join(kind.file()).exists() {
             let words = format!("this kernel has no {} namespaces", kind.name());
             findings.push(Finding::new(Level::Error, "linux.namespaces", words));
         }
@@ -203,6 +191,21 @@ fn program(plan: &Plan, root: &OwnedFd, findings: &mut Vec<Finding>) {
             cwd.display()
         );
         findings.push(Finding::new(Level::Note, "process.cwd", words));
+    }
+}
+
+/// Paths of Landlock rules that the step would refuse.
+fn landlock(plan: &Plan, root: &OwnedFd, findings: &mut Vec<Finding>) {
+    for rule in plan.landlock.iter().flat_map(|rules| &rules.paths) {
+        let path = Path::new(&rule.path);
+        let made = path.starts_with("/dev") || is_covered(plan, path);
+        if rule.absence == Absence::Refused && !made && !exists(root, path) {
+            let words = format!("`{}` is not in the root file system", rule.path);
+            findings.push(
+                Finding::new(Level::Error, rule.field(), words)
+                    .hint("written -PATH it is left out where it is missing"),
+            );
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Area, Context, text};
 use crate::plan::namespaces::Kind;
+use crate::sys;
 
 /// Oldest kernel with every call that safety rests on (mount_setattr of 5.12).
 const OLDEST: (u32, u32) = (5, 12);
@@ -12,27 +13,11 @@ const BEST: (u32, u32) = (6, 15);
 
 pub(super) fn look(_: &Context, area: &mut Area<'_>) {
     age(area);
-    let missing: Vec<&str> = [
-        Kind::User,
-        Kind::Ipc,
-        Kind::Uts,
-        Kind::Network,
-        Kind::Pid,
-        Kind::Cgroup,
-        Kind::Time,
-        Kind::Mount,
-    ]
-    .into_iter()
-    .filter(|kind| {
-        let file = match kind {
-            Kind::Network => "net",
-            Kind::Mount => "mnt",
-            other => other.name(),
-        };
-        !Path::new("/proc/self/ns").join(file).exists()
-    })
-    .map(Kind::name)
-    .collect();
+    let missing: Vec<&str> = Kind::ALL
+        .into_iter()
+        .filter(|kind| !Path::new("/proc/self/ns").join(kind.file()).exists())
+        .map(Kind::name)
+        .collect();
     if missing.is_empty() {
         area.ok("namespaces", "all eight kinds");
     } else {
@@ -45,6 +30,7 @@ pub(super) fn look(_: &Context, area: &mut Area<'_>) {
     }
     seccomp(area);
     modules(area);
+    landlock(area);
     let systems = text("/proc/filesystems");
     let has = |name: &str| {
         systems
@@ -122,5 +108,22 @@ fn modules(area: &mut Area<'_>) {
             };
             area.limited("security modules", seen, fix);
         }
+    }
+}
+
+/// For the annotations `org.rundlet.landlock.*`: all of them want version 6.
+fn landlock(area: &mut Area<'_>) {
+    match sys::landlock::version() {
+        Ok(version @ 6..) => area.ok("Landlock", format!("version {version}")),
+        Ok(version) => area.limited(
+            "Landlock",
+            format!("version {version}"),
+            "Linux 6.12 or newer for all of org.rundlet.landlock.*; org.rundlet.landlock.compat=best-effort goes without the rest",
+        ),
+        Err(_) => area.limited(
+            "Landlock",
+            "not in this kernel, or not in its lsm= list",
+            "CONFIG_SECURITY_LANDLOCK and lsm=landlock,... if containers are to have org.rundlet.landlock.* annotations",
+        ),
     }
 }

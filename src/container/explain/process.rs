@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use super::Action;
 use crate::plan::Plan;
+use crate::plan::landlock::Access;
 use crate::plan::namespaces::Kind;
 use crate::plan::process::names;
 
 /// Steps of `init` that this file tells of.
 #[cfg(test)]
-pub(super) const TOLD: [&str; 16] = [
+pub(super) const TOLD: [&str; 17] = [
     "session keyring",
     "time namespace",
     "host name",
@@ -22,6 +23,7 @@ pub(super) const TOLD: [&str; 16] = [
     "personality",
     "working directory",
     "resource limits",
+    "Landlock",
     "seccomp",
     "user and capabilities",
     "no_new_privs",
@@ -154,8 +156,46 @@ fn several(step: &'static str, plan: &Plan) -> Vec<Action> {
             });
             all.collect()
         }
+        "Landlock" => landlock(step, plan),
         _ => Vec::new(),
     }
+}
+
+fn landlock(step: &'static str, plan: &Plan) -> Vec<Action> {
+    let Some(rules) = &plan.landlock else {
+        return Vec::new();
+    };
+    let mut actions = Vec::new();
+    if rules.fs != 0 {
+        let text = "files may be used as the next lines allow, and no others";
+        actions.push(Action::new(step, text, json!({"fs": rules.fs})));
+    }
+    for rule in &rules.paths {
+        let (may, rights) = match rule.access {
+            Access::Read => ("read and execute", "ro"),
+            Access::Write => ("everything", "rw"),
+        };
+        actions.push(Action::new(
+            step,
+            format!("`{}`: {may}", rule.path),
+            json!({"path": rule.path, "access": rights}),
+        ));
+    }
+    for (name, ports) in rules.ports_of_each() {
+        actions.push(Action::new(
+            step,
+            format!("{name} TCP ports {ports:?} and no others"),
+            json!({"net": name, "ports": ports}),
+        ));
+    }
+    for scope in rules.scopes() {
+        actions.push(Action::new(
+            step,
+            format!("no {scope} beyond the processes under these rules"),
+            json!({"scope": scope}),
+        ));
+    }
+    actions
 }
 
 fn seccomp(step: &'static str, plan: &Plan) -> Vec<Action> {

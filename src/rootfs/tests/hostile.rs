@@ -211,6 +211,7 @@ fn without_mounts_of_its_own_the_host_keeps_its_mounts() {
         let before = mountinfo()?;
         // Opened before chroot(2), it goes on to show all mounts of the namespace.
         let mut table = fs::File::open("/proc/self/mountinfo")?;
+        nix::sys::stat::umask(nix::sys::stat::Mode::empty());
         let root = prepare(&plan, Sources::open(&plan, None)?, None)?;
         root.pivot(&plan, RootChange::Pivot)?;
         root.finish(&plan)?;

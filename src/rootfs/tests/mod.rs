@@ -103,6 +103,7 @@ fn run_by(
 ) -> Result<String, String> {
     let sources = Sources::open(plan, None).map_err(|error| format!("{error:#}"))?;
     in_child(flags, || {
+        nix::sys::stat::umask(nix::sys::stat::Mode::empty());
         let root = prepare(plan, sources, None)?;
         root.pivot(plan, change)?;
         root.finish(plan)?;

@@ -223,6 +223,7 @@ fn run_cgroup(bundle: &Bundle, namespaced: bool, cgroups: &CgroupMounts) -> Resu
         MNT
     };
     in_child(flags, || {
+        nix::sys::stat::umask(nix::sys::stat::Mode::empty());
         let root = prepare(&plan, Sources::default(), Some(cgroups))?;
         root.pivot(&plan, RootChange::Pivot)?;
         root.finish(&plan)?;

@@ -53,7 +53,7 @@ fn namespaces(linux: &Linux) -> Result<()> {
                 path.display()
             );
             no_nul(
-                &format!("linux.namespaces[{i}].path"),
+                format!("linux.namespaces[{i}].path"),
                 path.as_os_str().as_encoded_bytes(),
             )?;
         }
@@ -159,7 +159,7 @@ fn devices(linux: &Linux) -> Result<()> {
             "{at}.path: `{}` must be an absolute path",
             path.display()
         );
-        no_nul(&format!("{at}.path"), path.as_os_str().as_encoded_bytes())?;
+        no_nul(format!("{at}.path"), path.as_os_str().as_encoded_bytes())?;
         ensure!(
             device.typ() != LinuxDeviceType::A,
             "{at}.type: `a` is not the type of a node"

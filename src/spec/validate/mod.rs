@@ -104,7 +104,7 @@ fn hooks(spec: &Spec) -> Result<()> {
                 "{at}.path: `{}` must be an absolute path",
                 path.display()
             );
-            no_nul(&format!("{at}.path"), path.as_os_str().as_encoded_bytes())?;
+            no_nul(format!("{at}.path"), path.as_os_str().as_encoded_bytes())?;
             if let Some(timeout) = hook.timeout() {
                 ensure!(
                     timeout > 0,

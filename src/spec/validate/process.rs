@@ -27,14 +27,14 @@ fn arguments(process: &Process, path: &str) -> Result<()> {
         "{path}cwd: `{}` must be an absolute path",
         cwd.display()
     );
-    no_nul(&format!("{path}cwd"), cwd.as_os_str().as_encoded_bytes())?;
+    no_nul(format!("{path}cwd"), cwd.as_os_str().as_encoded_bytes())?;
     let args = process.args().as_deref().unwrap_or_default();
     ensure!(!args.is_empty(), "{path}args: must not be empty");
     for (i, arg) in args.iter().enumerate() {
-        no_nul(&format!("{path}args[{i}]"), arg.as_bytes())?;
+        no_nul(format!("{path}args[{i}]"), arg.as_bytes())?;
     }
     for (i, variable) in process.env().iter().flatten().enumerate() {
-        no_nul(&format!("{path}env[{i}]"), variable.as_bytes())?;
+        no_nul(format!("{path}env[{i}]"), variable.as_bytes())?;
         match variable.split_once('=') {
             Some((name, _)) if !name.is_empty() => {}
             Some(_) => bail!("{path}env[{i}]: invalid environment variable: the name is empty"),
@@ -88,14 +88,14 @@ fn rlimits(process: &Process, path: &str) -> Result<()> {
 /// L1: a label that can not be applied is an error, never dropped.
 fn labels(process: &Process, path: &str, facts: HostFacts) -> Result<()> {
     let profile = process.apparmor_profile().as_deref().unwrap_or_default();
-    no_nul(&format!("{path}apparmorProfile"), profile.as_bytes())?;
+    no_nul(format!("{path}apparmorProfile"), profile.as_bytes())?;
     // "unconfined" asks for nothing that a host without AppArmor could not give.
     ensure!(
         profile.is_empty() || profile == "unconfined" || facts.apparmor,
         "{path}apparmorProfile: `{profile}` is asked for, but AppArmor is not enabled on this host"
     );
     let label = process.selinux_label().as_deref().unwrap_or_default();
-    no_nul(&format!("{path}selinuxLabel"), label.as_bytes())?;
+    no_nul(format!("{path}selinuxLabel"), label.as_bytes())?;
     ensure!(
         label.is_empty() || facts.selinux,
         "{path}selinuxLabel: `{label}` is asked for, but SELinux is disabled or not supported on this host"

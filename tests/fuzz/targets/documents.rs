@@ -9,7 +9,9 @@ use crate::cgroup::systemd::annotations;
 use crate::cgroup::systemd::properties::{self, IoFile, List, When};
 use crate::cgroup::write::Write;
 use crate::cgroup::{v1, v2};
+use crate::plan::live_mounts;
 use crate::plan::resources::Resources;
+use crate::plan::rootfs::RootfsPlan;
 use crate::plan::update;
 use crate::plan::{self, Options, Plan};
 use crate::spec::{self, validate};
@@ -64,19 +66,46 @@ pub(super) fn config(bytes: &[u8]) {
         }
         Err(error) => refused(&error, "config.json", &FIELDS),
     }
+    for version in 0..8 {
+        match planned.landlock.clone().map(|rules| rules.fit(version)) {
+            Some(Ok((fitted, _))) => kept(&fitted),
+            Some(Err(error)) => refused(&error, "config.json", &FIELDS),
+            None => break,
+        }
+    }
+    added_live(&spec, &planned);
     if let Some(profile) = &planned.seccomp {
         kept(profile);
         super::filters::agree(profile, bytes);
     }
 }
 
+/// The mounts of the config, given to a container of it that runs: refused, or none that hides what the kernel shows.
+fn added_live(spec: &oci_spec::runtime::Spec, planned: &Plan) {
+    let container = live_mounts::Container {
+        bundle: Path::new("/bundle"),
+        has_user_namespace: planned.rootfs.namespaces.user,
+        mount_label: None,
+        masked: &planned.rootfs.masked,
+        added: &[],
+    };
+    let given = spec.mounts().as_deref().unwrap_or_default();
+    match live_mounts::add(given, &container) {
+        Ok(plan) => {
+            paths_of(&plan);
+            for masked in &planned.rootfs.masked {
+                let mut places = plan.mounts.iter().map(|op| &op.destination);
+                assert!(!places.any(|place| masked.starts_with(place)));
+            }
+        }
+        Err(error) => refused(&error, "config.json", &FIELDS),
+    }
+}
+
 /// Nothing of a plan leads out of the root by its text.
 fn paths(plan: &Plan) {
+    paths_of(&plan.rootfs);
     let rootfs = &plan.rootfs;
-    for mount in &rootfs.mounts {
-        clean(&mount.destination);
-        assert_ne!(mount.destination, Path::new("/"));
-    }
     for path in rootfs.masked.iter().chain(&rootfs.read_only) {
         clean(path);
     }
@@ -88,6 +117,13 @@ fn paths(plan: &Plan) {
     assert!(!text.contains(r"\0"), "{text}");
     for sysctl in &plan.sysctl {
         clean(&Path::new("/").join(&sysctl.path));
+    }
+}
+
+fn paths_of(rootfs: &RootfsPlan) {
+    for mount in &rootfs.mounts {
+        clean(&mount.destination);
+        assert_ne!(mount.destination, Path::new("/"));
     }
 }
 

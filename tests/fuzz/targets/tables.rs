@@ -53,11 +53,11 @@ pub(super) fn mounts(bytes: &[u8]) {
             assert_eq!(ours.point, theirs.mount_point, "{line}");
         }
     }
-    for point in kernel_mounts(table, Path::new("/root")) {
+    for point in kernel_mounts(table.as_bytes(), Path::new("/root")) {
         assert!(!point.starts_with("/root"));
     }
-    drop(crate::rdt::find_mount(table));
-    let found = detect::parse(table, cgroups);
+    drop(crate::rdt::find_mount(table.as_bytes()));
+    let found = detect::parse(table.as_bytes(), cgroups);
     for hierarchy in &found {
         assert!(hierarchy.mount.starts_with("/sys/fs/cgroup"));
         assert!(

@@ -14,6 +14,7 @@ pub(crate) mod older;
 mod runner;
 pub(crate) mod runtime;
 pub(crate) mod steps;
+pub(crate) mod stuck;
 pub(crate) mod tty;
 pub(crate) mod user;
 pub(crate) mod watched;

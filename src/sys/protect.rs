@@ -1,0 +1,195 @@
+//! Executes this program once more from a file that nobody can write: a detached overlay of its directory without an upper
+//! layer (E1). Called by `early.rs` before libc has started, which spares a command a whole start, and by `sealed` where that
+//! was not done.
+//!
+//! What must be true, for the first of the two: nothing here needs the heap, relocated data or a thread's own, and nothing can
+//! panic. What fails is left as it was and said by a number, for the other caller to deal with.
+
+use std::ffi::{CStr, CString, c_char, c_long, c_uint};
+
+use nix::errno::Errno;
+
+use super::process::pointers;
+
+/// The name of the program's own file.
+pub(crate) const SELF: &CStr = c"/proc/self/exe";
+/// An overlay without an upper layer needs two lower ones; this one is never looked into, it only has to be a directory of
+/// every host.
+const SECOND_LAYER: &CStr = c"/etc";
+/// The second layer for a program that lies in the first of these.
+const ROOT: &CStr = c"/";
+/// The longest path of the program; fsconfig(2) takes no longer ones than a quarter of it.
+const LONGEST: usize = 1024;
+
+/// Executes the protected program with these arguments and this environment. Returns only on failure.
+pub(crate) fn execute(args: &[CString], env: &[CString]) -> Errno {
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: both are lists of live strings, ended by a null.
+    Errno::from_raw(unsafe { try_execute(args.as_ptr(), env.as_ptr()) })
+}
+
+/// The same. Returns the number of the error.
+///
+/// # Safety
+/// Both are lists of strings ended by a null, as execve(2) takes them.
+pub(super) unsafe fn try_execute(args: *const *const c_char, env: *const *const c_char) -> i32 {
+    let mut path = [0_u8; LONGEST];
+    let room = [
+        SELF.as_ptr().addr(),
+        path.as_mut_ptr().expose_provenance(),
+        LONGEST - 1,
+        0,
+        0,
+    ];
+    // SAFETY: the kernel reads a string and writes at most so many bytes; the last one stays null.
+    let length = match unsafe { call(libc::SYS_readlink, room) } {
+        Ok(length) => length,
+        Err(error) => return error,
+    };
+    let text = path.get(..length).unwrap_or_default();
+    let Some(slash) = text.iter().rposition(|byte| *byte == b'/') else {
+        return libc::ENOENT;
+    };
+    if let Some(byte) = path.get_mut(slash) {
+        *byte = 0;
+    }
+    let string = |from| path.get(from..).map(CStr::from_bytes_until_nul);
+    let (Some(Ok(directory)), Some(Ok(name))) = (string(0), string(slash + 1)) else {
+        return libc::ENOENT;
+    };
+    let directory = if directory.is_empty() {
+        ROOT
+    } else {
+        directory
+    };
+    // SAFETY: the caller vouches for both lists.
+    unsafe { from_overlay(directory, name, args, env) }
+}
+
+/// # Safety
+/// As [`try_execute`].
+unsafe fn from_overlay(
+    directory: &CStr,
+    name: &CStr,
+    args: *const *const c_char,
+    env: *const *const c_char,
+) -> i32 {
+    let tree = match overlay(directory) {
+        Ok(tree) => tree,
+        Err(error) => return error,
+    };
+    let flags = libc::O_PATH | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+    let flags = flags.cast_unsigned() as usize;
+    let arguments = [tree, name.as_ptr().addr(), flags, 0, 0];
+    // SAFETY: the kernel reads one string.
+    let error = match unsafe { call(libc::SYS_openat, arguments) } {
+        Err(error) => error,
+        Ok(file) => {
+            let here = libc::AT_EMPTY_PATH.cast_unsigned() as usize;
+            let arguments = [file, c"".as_ptr().addr(), args.addr(), env.addr(), here];
+            // SAFETY: lists and strings, as the caller vouches. It does not return on success.
+            let error = unsafe { call(libc::SYS_execveat, arguments) };
+            close(file);
+            error.err().unwrap_or(libc::EIO)
+        }
+    };
+    close(tree);
+    error
+}
+
+/// The descriptor of the mount.
+fn overlay(directory: &CStr) -> Result<usize, i32> {
+    let cloexec = libc::FSOPEN_CLOEXEC as usize;
+    let arguments = [c"overlay".as_ptr().addr(), cloexec, 0, 0, 0];
+    // SAFETY: the kernel reads one string.
+    let context = unsafe { call(libc::SYS_fsopen, arguments) }?;
+    let mount = || {
+        let second = if directory == SECOND_LAYER {
+            ROOT
+        } else {
+            SECOND_LAYER
+        };
+        for layer in [directory, second] {
+            configure(
+                context,
+                libc::FSCONFIG_SET_STRING,
+                Some((c"lowerdir+", layer)),
+            )?;
+        }
+        configure(context, libc::FSCONFIG_CMD_CREATE, None)?;
+        let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+        // Where a number is too small for them no such mount is made.
+        let attributes = usize::try_from(attributes).unwrap_or(usize::MAX);
+        let cloexec = libc::FSMOUNT_CLOEXEC as usize;
+        // SAFETY: the call takes integers.
+        unsafe { call(libc::SYS_fsmount, [context, cloexec, attributes, 0, 0]) }
+    };
+    let mounted = mount();
+    close(context);
+    mounted
+}
+
+fn configure(
+    context: usize,
+    command: c_uint,
+    option: Option<(&CStr, &CStr)>,
+) -> Result<usize, i32> {
+    let (key, value) = option.map_or((0, 0), |(key, value)| {
+        (key.as_ptr().addr(), value.as_ptr().addr())
+    });
+    // SAFETY: the kernel reads two strings, or none.
+    unsafe {
+        call(
+            libc::SYS_fsconfig,
+            [context, command as usize, key, value, 0],
+        )
+    }
+}
+
+fn close(fd: usize) {
+    // SAFETY: one that was opened here.
+    let _ = unsafe { call(libc::SYS_close, [fd, 0, 0, 0, 0]) };
+}
+
+/// A system call by itself, for libc's keeps the error in memory that a thread has to have been given. The error is its number.
+///
+/// # Safety
+/// What `arguments` point to is what that call takes.
+pub(super) unsafe fn call(number: c_long, arguments: [usize; 5]) -> Result<usize, i32> {
+    // SAFETY: as the caller vouches.
+    let returned = unsafe { raw(number, arguments) };
+    usize::try_from(returned).map_err(|_| i32::try_from(-returned).unwrap_or(libc::EIO))
+}
+
+/// # Safety
+/// As [`call`].
+#[cfg(target_arch = "x86_64")]
+unsafe fn raw(number: c_long, [rdi, rsi, rdx, r10, r8]: [usize; 5]) -> isize {
+    let returned;
+    // SAFETY: the instruction changes these registers and what the call writes to, for which the caller vouches.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") number => returned,
+            in("rdi") rdi, in("rsi") rsi, in("rdx") rdx, in("r10") r10, in("r8") r8,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    returned
+}
+
+/// Where the program starts with libc.
+///
+/// # Safety
+/// As [`call`].
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn raw(number: c_long, [first, second, third, fourth, fifth]: [usize; 5]) -> isize {
+    // SAFETY: as the caller vouches.
+    let returned = unsafe { libc::syscall(number, first, second, third, fourth, fifth) };
+    if returned < 0 {
+        -(Errno::last_raw() as isize)
+    } else {
+        returned as isize
+    }
+}
