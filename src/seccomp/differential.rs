@@ -322,6 +322,20 @@ fn low(condition: plan::Condition) -> plan::Condition {
     }
 }
 
+fn with_rules(rules: Vec<Rule>) -> Profile {
+    Profile {
+        rules,
+        default: Action::Errno(1),
+        archs: Vec::new(),
+        flags: Flags {
+            log: false,
+            spec_allow: SpecAllow::Off,
+            wait_killable_recv: false,
+        },
+        listener: None,
+    }
+}
+
 /// Random rules with one condition each for one call: what decides is the order in which overlapping rules are
 /// tried. Only values of 32 bits: libseccomp 2.5.4 errs about overlapping ranges of larger ones (for `< 2^32 + 1` and
 /// `<= 1` it takes 2 for a match of the second).
@@ -342,17 +356,7 @@ fn overlapping_rules() {
                 any_of: vec![vec![low(condition(&mut random, arg))]],
             }
         });
-        let profile = Profile {
-            rules: rules.collect(),
-            default: Action::Errno(1),
-            archs: Vec::new(),
-            flags: Flags {
-                log: false,
-                spec_allow: SpecAllow::Off,
-                wait_killable_recv: false,
-            },
-            listener: None,
-        };
+        let profile = with_rules(rules.collect());
         let (ours, theirs) = (compile(&profile, NATIVE), reference.filter(&profile));
         let (Ok(ours), Some(theirs)) = (ours, theirs) else {
             continue;
@@ -412,17 +416,7 @@ fn rules_that_say_more() {
         });
         let mut rules: Vec<Rule> = rules.collect();
         rules.retain(|rule| !rule.any_of[0].is_empty());
-        let profile = Profile {
-            rules,
-            default: Action::Errno(1),
-            archs: Vec::new(),
-            flags: Flags {
-                log: false,
-                spec_allow: SpecAllow::Off,
-                wait_killable_recv: false,
-            },
-            listener: None,
-        };
+        let profile = with_rules(rules);
         let (ours, theirs) = (compile(&profile, NATIVE), reference.filter(&profile));
         let text = format!("round {round}: {:x?}", profile.rules);
         let (Ok(ours), Some(theirs)) = (&ours, &theirs) else {

@@ -106,6 +106,7 @@ impl<'p> Reading<'p> {
                 }
             }
             conditions.retain(|condition| condition.compare != Compare::MaskedEq { mask: 0 });
+            conditions.sort_by_key(|condition| condition.arg);
         }
         let unconditional = matching
             .iter()

@@ -95,12 +95,13 @@ pub(crate) fn rounded(r: &Resources) -> Cow<'_, Resources> {
         return Cow::Borrowed(r);
     };
     let exact = scaled(quota, SECOND, period);
-    let per_second = exact.next_multiple_of(PERCENT);
+    let per_second = whole_percents(exact);
     if per_second == exact {
         return Cow::Borrowed(r);
     }
     let mut out = r.clone();
-    out.cpu.quota = i64::try_from(scaled(per_second, period, SECOND)).ok();
+    let quota = scaled(per_second, period, SECOND);
+    out.cpu.quota = Some(i64::try_from(quota).unwrap_or(i64::MAX));
     Cow::Owned(out)
 }
 
@@ -108,6 +109,12 @@ pub(crate) fn rounded(r: &Resources) -> Cow<'_, Resources> {
 fn scaled(value: u64, by: u64, of: u64) -> u64 {
     let wide = u128::from(value) * u128::from(by) / u128::from(of.max(1));
     u64::try_from(wide).unwrap_or(INFINITY / 2)
+}
+
+/// Up; down only where no larger number is left, for the kernel to refuse.
+fn whole_percents(exact: u64) -> u64 {
+    let up = exact.checked_next_multiple_of(PERCENT);
+    up.unwrap_or(exact - exact % PERCENT)
 }
 
 /// All limits but device rules.
@@ -172,7 +179,7 @@ pub(super) fn quota(quota: Option<i64>, period: Option<u64>, out: &mut List) {
     }
     let period = period.unwrap_or(DEFAULT_PERIOD);
     let per_second = match quota.and_then(|quota| u64::try_from(quota).ok()) {
-        Some(quota) if quota > 0 => scaled(quota, SECOND, period).next_multiple_of(PERCENT),
+        Some(quota) if quota > 0 => whole_percents(scaled(quota, SECOND, period)),
         _ => INFINITY,
     };
     out.number("CPUQuotaPerSecUSec", per_second);
@@ -343,6 +350,14 @@ mod tests {
         let small = of_cpu(Some(1234), Some(7000));
         assert_eq!(shown(&small)[1], "CPUQuotaPerSecUSec=180000");
         assert_eq!(rounded(&small).cpu.quota, Some(1260));
+        let largest = of_cpu(Some(i64::MAX), Some(500_000));
+        assert_eq!(
+            shown(&largest)[1],
+            "CPUQuotaPerSecUSec=18446744073709550000"
+        );
+        assert_eq!(rounded(&largest).cpu.quota, Some(9_223_372_036_854_775_000));
+        let larger = of_cpu(Some(i64::MAX), Some(1_000_000));
+        assert_eq!(rounded(&larger).cpu.quota, Some(i64::MAX));
         let none = of_cpu(Some(-1), None);
         assert_eq!(rounded(&none).cpu.quota, Some(-1));
         assert_eq!(shown(&none), ["CPUQuotaPerSecUSec=infinity"]);
