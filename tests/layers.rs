@@ -308,4 +308,18 @@ fn the_fuzzer_has_every_module() {
         let of_tests = module == "testing" || module == "fuzz";
         assert!(of_tests || fuzzer.contains(&module), "{module}");
     }
+    // The same packages with the same features, up to the empty line that ends them.
+    let packages = |path: &str| -> BTreeSet<String> {
+        let text = read(path);
+        let lines = text.lines().skip_while(|line| *line != "[dependencies]");
+        let lines = lines.skip(1).take_while(|line| !line.is_empty());
+        lines.map(str::to_owned).collect()
+    };
+    let fuzzer = packages("tests/fuzz/Cargo.toml");
+    for package in packages("Cargo.toml") {
+        assert!(
+            fuzzer.contains(&package),
+            "tests/fuzz/Cargo.toml: {package}"
+        );
+    }
 }
