@@ -12,7 +12,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::unistd::symlinkat;
 
-use crate::sys::fd::{Later, done};
+use crate::sys::fd::Later;
 
 /// Symbolic links the kernel follows in one lookup; the same here.
 const MAX_LINKS: usize = 40;
@@ -145,7 +145,8 @@ fn directory(dir: BorrowedFd<'_>, name: &OsStr) -> nix::Result<OwnedFd> {
 pub(crate) fn create_file(dir: BorrowedFd<'_>, name: &OsStr, mode: Mode) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
-    openat2_retry(dir, name, flags, mode, resolve).map(done)?;
+    // Closed at once: a mount with a file that is open for writing cannot be made read-only.
+    openat2_retry(dir, name, flags, mode, resolve).map(drop)?;
     entry(dir, name)
 }
 

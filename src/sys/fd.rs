@@ -129,7 +129,8 @@ impl Done {
     }
 }
 
-/// Closes a descriptor together with others, later: for one whose closing nobody waits for. Never a pipe, a socket or a lock.
+/// Closes a descriptor together with others, later: for one whose closing nobody waits for. Never a pipe, a socket or a lock,
+/// nor a file of the container that is open for writing, which keeps its mount from becoming read-only.
 pub(crate) fn done(fd: OwnedFd) {
     if let Ok(mut done) = DONE.lock() {
         done.push(fd);
