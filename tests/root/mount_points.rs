@@ -29,6 +29,7 @@ tests! {
     host many_mounts;
     host host_mounts_stay_as_they_are;
     host later_mounts_of_the_host_do_not_show = "runc 1.1.5 leaves its root a slave of the host's";
+    host a_read_only_root_where_they_were_made;
 }
 
 fn mount_points_are_made(cx: &Cx) {
@@ -284,5 +285,25 @@ fn later_mounts_of_the_host_do_not_show(cx: &Cx) {
         cx.host(&format!("umount {below}")).ok();
         container.end();
         seen.ok().prints("");
+    }
+}
+
+/// The files and directories to mount on were opened to make them: nothing of that may still be open for writing.
+fn a_read_only_root_where_they_were_made(cx: &Cx) {
+    let source = cx.file("made", "made");
+    for count in 1..=6 {
+        let mut bundle = cx.named_bundle(&count.to_string());
+        let script = "cat /new/file0 /dev/file0; touch /new/x /dev/x 2>/dev/null || echo refused";
+        bundle.args(&["sh", "-c", script]);
+        bundle.set("/root/readonly", json!(true));
+        // The tmpfs becomes read-only at the end, too.
+        bundle.mount("/dev", "tmpfs", "tmpfs", &["nosuid", "mode=755", "ro"]);
+        for number in 0..count {
+            for place in ["/dev", "/new"] {
+                let to = format!("{place}/file{number}");
+                bundle.mount(&to, "bind", source.to_str().unwrap(), &["bind"]);
+            }
+        }
+        cx.run(&bundle).ok().prints("mademaderefused");
     }
 }

@@ -34,7 +34,6 @@ tests! {
     host rootfs_propagation = "runc 1.1.5 sets it before the rootfs is bound, so it is lost";
     host rootfs_is_the_root;
     host root_read_only;
-    host root_read_only_where_mount_points_were_made;
     host root_from_a_relative_path;
     host no_pivot;
     host overlay_mount;
@@ -397,26 +396,6 @@ fn root_read_only(cx: &Cx) {
         b.set("/root/readonly", json!(true));
     })
     .prints("refused\ndev\nro,relatime");
-}
-
-/// The files and directories to mount on were opened to make them: nothing of that may still be open for writing.
-fn root_read_only_where_mount_points_were_made(cx: &Cx) {
-    let source = cx.file("made", "made");
-    for count in 1..=6 {
-        let mut bundle = cx.named_bundle(&count.to_string());
-        let script = "cat /new/file0 /dev/file0; touch /new/x /dev/x 2>/dev/null || echo refused";
-        bundle.args(&["sh", "-c", script]);
-        bundle.set("/root/readonly", json!(true));
-        // The tmpfs becomes read-only at the end, too.
-        bundle.mount("/dev", "tmpfs", "tmpfs", &["nosuid", "mode=755", "ro"]);
-        for number in 0..count {
-            for place in ["/dev", "/new"] {
-                let to = format!("{place}/file{number}");
-                bundle.mount(&to, "bind", source.to_str().unwrap(), &["bind"]);
-            }
-        }
-        cx.run(&bundle).ok().prints("mademaderefused");
-    }
 }
 
 fn root_from_a_relative_path(cx: &Cx) {

@@ -3,6 +3,7 @@
 //! A test, not a part of the program: it compares what is checked in with what the command line is now, and writes it anew with
 //! `RUNDLET_WRITE_DOCS=1` (`make man`).
 
+mod overview;
 mod pages;
 
 use std::path::Path;
@@ -159,7 +160,7 @@ fn overview_page() -> Vec<u8> {
         roman(" [option...] [argument...]"),
     ]);
     text.control("SH", ["DESCRIPTION"]);
-    paragraphs(&mut text, pages::OVERVIEW);
+    paragraphs(&mut text, overview::OVERVIEW);
     text.control("SH", ["VERBS"]);
     for verb in &VERBS {
         text.control("TP", [])
@@ -176,11 +177,11 @@ fn overview_page() -> Vec<u8> {
             .bytes(),
     );
     let mut text = Roff::new();
-    for (heading, body) in pages::SECTIONS {
+    for (heading, body) in overview::SECTIONS {
         text.control("SH", [*heading]);
         paragraphs(&mut text, body);
     }
-    examples(&mut text, pages::EXAMPLES);
+    examples(&mut text, overview::EXAMPLES);
     text.control("SH", ["SEE ALSO"]).text([roman(
         "config.json: the OCI runtime specification; namespaces(7), cgroups(7), capabilities(7), seccomp(2)",
     )]);
