@@ -280,6 +280,13 @@ class Bench:
                 return {f"{n} at a time, each": (time.perf_counter_ns() - begin) / 1e6 / n}
             self.rounds(each)
 
+    def growth(self):
+        """With 400 containers that live, all of the first runtime."""
+        up = [self.up(self.runtimes[0]) for _ in range(400)]
+        self.simple("run, 400 containers live")
+        for ident in up:
+            self.down(self.runtimes[0], ident)
+
     # ---- what does not depend on the time ------------------------------------------------------------------------------
     def counts(self):
         """{what: {runtime: number}}: system calls by strace, peaks of memory, sizes."""
@@ -392,7 +399,7 @@ def reap():
         pass
 
 
-CASES = "version run seccomp userns life exec list mounts hostmounts parallel".split()
+CASES = "version run seccomp userns life exec list mounts hostmounts parallel growth".split()
 
 
 def own_world():
