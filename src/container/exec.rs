@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
@@ -17,6 +18,7 @@ use super::status::Status;
 use super::store::FILTER;
 use super::{Container, Live, listener, placement};
 use crate::cgroup::{Place, is_permission};
+use crate::error::StepFailed;
 use crate::fs::{atomic, culprit};
 use crate::init::{self, Child, Groups};
 use crate::plan::host::Host;
@@ -73,7 +75,7 @@ pub(crate) fn exec(context: &Context, options: &ExecOptions) -> Result<i32> {
     let tenant = Tenant::enter(context, &live, &process, options, &host, preserved, console)
         .map_err(|error| {
             // Whatever could not be done, this is why.
-            if super::status::is_alive(live.init) {
+            if super::status::is_alive(live.init) && !is_ending(&live, &error) {
                 return error;
             }
             error.context(format!("container not running: `{id}` has just stopped"))
@@ -331,6 +333,16 @@ impl Tenant {
             sys::fd::duplicate(self.pidfd.as_fd()).context("duplicate the process's pidfd")?;
         Ok((self.pid, pidfd))
     }
+}
+
+/// How long an init that ends may take to be gone.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// Whether the init is on its way out: its pid namespace then takes no process any more, for which clone(2) has the word ENOMEM.
+fn is_ending(live: &Live, error: &anyhow::Error) -> bool {
+    let failed: Option<&StepFailed> = error.downcast_ref();
+    failed.is_some_and(|failed| failed.errno == libc::ENOMEM)
+        && pidfd::await_end(live.pidfd(), ENDING) == Ok(true)
 }
 
 /// Clones a process into the cgroup or, where that cannot be, into another place; which one it became.
