@@ -256,8 +256,10 @@ fn before_there_is_a_state_root(cx: &Cx) {
         0o700
     );
     let container = cx.sleeper();
+    // The root may have been seen before the follower looked into it: then the container was there already.
     eventually("it is told", 15, || {
-        kinds(&follower, &container.id).contains("started")
+        let told = kinds(&follower, &container.id);
+        told.contains("started") || told.contains("present")
     });
     container.end();
     assert!(follower.child.try_wait().unwrap().is_none());
