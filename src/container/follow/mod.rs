@@ -26,7 +26,7 @@ use crate::cgroup::procs::{Deadline, timeout};
 use crate::cgroup::watch::OomBell;
 use crate::cgroup::{self, Cgroup};
 use crate::error::NotExist;
-use crate::sys::pidfd;
+use crate::sys::{fd, pidfd};
 use crate::{log, timings};
 
 /// Directories that come and go.
@@ -166,6 +166,8 @@ impl Follow {
 
     /// Until something has happened or the time is over.
     fn wait(&mut self, until: Deadline) -> Result<()> {
+        // One of a removed container would keep the kernel from telling that the root has gone, too.
+        fd::close_done();
         let mut polled = vec![PollFd::new(self.notify.as_fd(), PollFlags::POLLIN)];
         let mut whose = Vec::new();
         for (id, known) in &self.known {
