@@ -17,6 +17,7 @@ use super::procs::{self, Deadline};
 use super::systemd::Unit;
 use super::{Cgroup, Kind};
 use crate::log;
+use crate::sys::fd;
 
 /// How often v1 is asked whether the processes that init left behind are gone.
 const AFTER_INIT: Duration = Duration::from_millis(100);
@@ -224,6 +225,8 @@ impl Watch<'_> {
     }
 
     fn poll(&self, time: Duration) -> nix::Result<()> {
+        // It may be for days.
+        fd::close_done();
         let (mut fds, time) = match &self.kind {
             Armed::V2 { state, memory } => {
                 let mut fds = vec![PollFd::new(state.as_fd(), PollFlags::POLLPRI)];

@@ -245,3 +245,15 @@ fn absolute(path: &Path) -> Result<PathBuf> {
         .context("find the current directory")?
         .join(path))
 }
+
+#[cfg(test)]
+mod tests {
+    /// What is done before libc starts has the verbs in its own words. One that it lacks is protected all the same, but later.
+    #[test]
+    fn verbs_that_enter_a_container_are_known_early() {
+        let early = include_str!("../sys/early.rs");
+        for verb in super::ENTERING {
+            assert!(early.contains(&format!("is(c\"{verb}\")")), "{verb}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
 use super::options::{Context, MountsOptions};
-use super::store::Store;
+use super::store::{Lock, Store};
 use super::{Container, Live, placement};
 use crate::init::{self, Joined, MountChange};
 use crate::plan::host::Host;
@@ -26,18 +26,43 @@ use crate::{sealed, spec, timings};
 /// less than others wait for the lock.
 const LIMIT: Duration = Duration::from_secs(15);
 
+/// What both changes begin with.
+struct Change {
+    given: Vec<spec::Mount>,
+    live: Live,
+    host: Host,
+    /// Of two at once the second knows what the first has added.
+    _lock: Lock,
+}
+
+impl Change {
+    fn begin(context: &Context, options: &MountsOptions) -> Result<Change> {
+        sealed::ensure()?;
+        timings::phase("list of mounts");
+        let given = spec::load_mounts(&options.from)?;
+        timings::phase("state");
+        let slot = Store::new(context).slot(&options.id)?;
+        let lock = slot.lock()?;
+        let live = Container::load(slot)?.live()?;
+        let host = Host::probe()?;
+        check_container(&live, &host)?;
+        timings::phase("plan");
+        Ok(Change {
+            given,
+            live,
+            host,
+            _lock: lock,
+        })
+    }
+}
+
 pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
-    sealed::ensure()?;
-    timings::phase("list of mounts");
-    let given = spec::load_mounts(&options.from)?;
-    timings::phase("state");
-    let slot = Store::new(context).slot(&options.id)?;
-    // Of two at once the second knows what the first has added.
-    let _lock = slot.lock()?;
-    let mut live = Container::load(slot)?.live()?;
-    let host = Host::probe()?;
-    check_container(&live, &host)?;
-    timings::phase("plan");
+    let Change {
+        given,
+        mut live,
+        host,
+        _lock,
+    } = Change::begin(context, options)?;
     let record = &live.container.record;
     let plan = live_mounts::add(
         &given,
@@ -70,16 +95,12 @@ pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
 }
 
 pub(crate) fn remove(context: &Context, options: &MountsOptions) -> Result<()> {
-    sealed::ensure()?;
-    timings::phase("list of mounts");
-    let given = spec::load_mounts(&options.from)?;
-    timings::phase("state");
-    let slot = Store::new(context).slot(&options.id)?;
-    let _lock = slot.lock()?;
-    let mut live = Container::load(slot)?.live()?;
-    let host = Host::probe()?;
-    check_container(&live, &host)?;
-    timings::phase("plan");
+    let Change {
+        given,
+        mut live,
+        host,
+        _lock,
+    } = Change::begin(context, options)?;
     let known = &live.container.record.added;
     let places = live_mounts::remove(&given, known)?;
     let going: Vec<_> = places.iter().map(|place| &known[*place]).collect();

@@ -14,6 +14,7 @@ use super::store::Store;
 use crate::cgroup::Cgroup;
 use crate::cgroup::stats::{Pressure, Stats};
 use crate::error::NotExist;
+use crate::sys::fd;
 use crate::{log, timings};
 
 /// v1 has a greatest number of pages for no limit, v2 the word.
@@ -130,6 +131,8 @@ impl Sampler {
                 Err(error) => log::debug(format_args!("{id}: {}", crate::error::chain(&error))),
             }
         }
+        // The next sample may be long in coming, and what is open keeps file systems from being unmounted.
+        fd::close_done();
         Ok(out)
     }
 

@@ -1,5 +1,5 @@
 //! File systems of the container's own that have just been mounted: what lies directly in one of them is reached by its
-//! descriptor, without a lookup from the root. Filled and asked by `mod.rs` and `mount.rs`.
+//! descriptor, without a lookup from the root. Filled by `mount.rs`; asked by `target.rs` and `devices.rs`.
 //!
 //! What must be true: looked up from the root, a base's path still leads to the base. So it is forgotten as soon as something
 //! is mounted that may have covered it.

@@ -21,9 +21,11 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{SELINUX_MAGIC, statfs};
-use oci_spec::runtime::{LinuxNamespaceType, LinuxPids, LinuxResources, Mount, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxPids, LinuxResources, Process, Spec};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+/// The same of one mount.
+pub(crate) use oci_spec::runtime::Mount;
 /// A configuration, for those who only hand it on to `plan`.
 pub(crate) use oci_spec::runtime::Spec as Config;
 

@@ -277,11 +277,7 @@ fn drawn_in_place_on_a_terminal(cx: &Cx) {
     });
     terminal.write("q");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let shown = rest(&mut terminal);
-    assert!(
-        shown.ends_with(&format!("\x1b[?25h{FIRST_SCREEN}")),
-        "{shown:?}"
-    );
+    shows_the_first_screen(&mut terminal);
     let mode = mode(cx, &terminal);
     assert!(
         mode.contains(" icanon") && !mode.contains("-echo "),
@@ -292,6 +288,15 @@ fn drawn_in_place_on_a_terminal(cx: &Cx) {
     }
 }
 
+/// With the cursor, and nothing after it.
+fn shows_the_first_screen(terminal: &mut Terminal) {
+    let shown = rest(terminal);
+    assert!(
+        shown.ends_with(&format!("\x1b[?25h{FIRST_SCREEN}")),
+        "{shown:?}"
+    );
+}
+
 fn a_signal_gives_the_terminal_back(cx: &Cx) {
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let (mut terminal, mut child) = on_a_pty(cx, 24, 80, &[]);
@@ -299,11 +304,7 @@ fn a_signal_gives_the_terminal_back(cx: &Cx) {
         terminal.expect(": 0 containers, by cpu");
         cx.host(&format!("kill -{signal} {}", child.id())).ok();
         assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
-        let shown = rest(&mut terminal);
-        assert!(
-            shown.ends_with(&format!("\x1b[?25h{FIRST_SCREEN}")),
-            "{shown:?}"
-        );
+        shows_the_first_screen(&mut terminal);
         let mode = mode(cx, &terminal);
         assert!(
             !mode.contains("-icanon") && !mode.contains("-echo "),
