@@ -104,7 +104,8 @@ pub(super) fn details(name: &str) -> &'static str {
     match name {
         "create" => {
             "The bundle's config.json says what the container is. Its process is set up and then waits\n\
-             for `rundlet start`. The id is made of letters, digits and `_+-.`.\n\n\
+             for `rundlet start`. The id is made of letters, digits and `_+-.`. --dry-run makes nothing and prints what would\n\
+             be done, in its order: namespaces, mounts with their flags, cgroup, capabilities, seccomp, hooks.\n\n\
              Annotations of config.json confine the process further by Landlock (rundlet(8) has more):\n\n    \
              \"org.rundlet.landlock.fs.ro\": \"/usr:/etc\", \"org.rundlet.landlock.fs.rw\": \"/tmp:/dev\",\n    \
              \"org.rundlet.landlock.net.bind\": \"8080\", \"org.rundlet.landlock.net.connect\": \"\""
@@ -146,6 +147,18 @@ pub(super) fn details(name: &str) -> &'static str {
              not used lately; MEM % is of the limit, or of the host's memory. READ and WRITE are bytes of block devices.\n\
              PRESSURE is the part of the last ten seconds, in %, in which a process waited for CPU/memory/I/O (cgroup v2).\n\n\
              \x20   # rundlet top --once --sort memory"
+        }
+        "check" => {
+            "Makes nothing and runs nothing. Tells all at once that create would refuse, fields that the specification does\n\
+             not have (with the one that is probably meant), and what this host lacks for it: one line a finding, an error\n\
+             (no container can be made), a warning or a note. The exit code is 1 when there is an error.\n\n\
+             \x20   # rundlet check --strict /srv/web"
+        }
+        "doctor" => {
+            "Looks at the kernel, the cgroups, the rights of the caller and the engines on this host, and changes nothing. One\n\
+             line each: ok, limited (some containers will fail) or broken (none will work), with what to do about it. Called\n\
+             by a user it tells what holds without root. The exit code is 1 when something is broken.\n\n\
+             \x20   # rundlet doctor"
         }
         "list" => "The state root is chosen by the global option --root.",
         "spec" => {

@@ -233,10 +233,9 @@ what it waits in, and the cgroup.",
     },
     Page {
         verb: "check",
-        description: "Nothing is made and nothing runs. What create would refuse is found by its own code, but all of it and not only the first mistake;
-then fields that runtime-spec 1.3 does not have (with the one that is probably meant), limits that this host's cgroups cannot carry out or
+        description: "What create would refuse is found by create's own code. Looked for are also limits that this host's cgroups cannot carry out or
 that only cgroup v1 knows, missing files, programs, hooks, namespaces, devices and rights, masked paths that do not exist, and system
-calls that nobody knows. A finding is an error (a container cannot be made), a warning (it is probably not what was meant) or a note.
+calls that nobody knows. A warning is for what is probably not meant.
 
 With --json there is one object with the keys bundle, creatable and findings; a finding has level, message and, where they are known, field
 (the JSON path) and hint.",
@@ -251,10 +250,8 @@ With --json there is one object with the keys bundle, creatable and findings; a 
     },
     Page {
         verb: "doctor",
-        description: "It only looks: at the kernel (version, namespaces, seccomp, security modules, file systems), at cgroups (version, controllers,
-delegation, systemd), at the caller (capabilities, user namespaces, subordinate ids, the state root, CRIU) and at the engines that are
-installed. Each line has a verdict: ok; limited, some containers will fail; broken, none of this caller's will work; with what to do about
-it. Called by a user it tells what holds for containers without root.
+        description: "Of the kernel: version, namespaces, seccomp, security modules, file systems. Of cgroups: version, controllers, delegation, systemd. Of the
+caller: capabilities, user namespaces, subordinate ids, the state root, CRIU.
 
 With --json there is an array of objects with the keys area, what, verdict, seen and fix.",
         exit_status: "0; 1 when something is broken.",
