@@ -18,8 +18,9 @@ REMAP = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-pa
     --remap-path-prefix=$(shell rustc --print sysroot)/lib/rustlib/src/rust=/rustc
 
 # What starts often starts quickly: relative relocations take a fiftieth of the bytes; on x86_64 the program begins with what
-# src/sys/start.rs says; and the functions that run in every command lie together (tests/tools/gen-order.py).
-LINK = -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,-T,$(CURDIR)/.cargo/order.ld $(ENTRY-$(TARGET))
+# src/sys/start.rs says; and the functions that run in every command lie together (tests/tools/gen-order.py), told apart by
+# names that have their types in them.
+LINK = -C symbol-mangling-version=v0 -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,-T,$(CURDIR)/.cargo/order.ld $(ENTRY-$(TARGET))
 ENTRY-x86_64-unknown-linux-musl = -C link-arg=-Wl,-e,rundlet_start
 
 .DEFAULT_GOAL := help

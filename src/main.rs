@@ -36,7 +36,7 @@ mod timings;
 /// Unit tests run in threads for long: they keep the system's.
 #[cfg(not(test))]
 #[global_allocator]
-static ALLOCATOR: sys::arena::Arena = sys::arena::Arena::new();
+static ALLOCATOR: sys::arena::Arena = sys::arena::Arena::new(&sys::arena::BLOCK);
 
 sys::start::entry!(run);
 

@@ -33,6 +33,7 @@ pub(crate) fn checkpoint(context: &Context, options: &CheckpointOptions) -> Resu
     let outside = live.container.record.outside.as_ref().context(
         "the container was made by a rundlet that did not write down what a checkpoint needs",
     )?;
+    let outside = outside.get("outside")?;
     outside
         .check()
         .with_context(|| format!("container `{id}` cannot be checkpointed"))?;
@@ -68,7 +69,7 @@ pub(crate) fn checkpoint(context: &Context, options: &CheckpointOptions) -> Resu
     timings::phase("CRIU");
     // Two at once would stop each other's processes.
     let _lock = live.container.slot.lock()?;
-    save(&live, outside, options, &criu, &images, &work, status_fd)
+    save(&live, &outside, options, &criu, &images, &work, status_fd)
         .with_context(|| format!("checkpoint container `{id}`"))?;
     if options.flags.leave_running || options.flags.pre_dump {
         return Ok(());

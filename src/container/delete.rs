@@ -226,12 +226,15 @@ impl Stopped {
 
 /// A failing poststop hook is a warning (runtime-spec, runtime.md "Lifecycle" 13).
 pub(super) fn run_poststop(record: &super::Record) {
-    let hooks = &record.hooks.poststop;
-    if hooks.is_empty() {
-        return;
-    }
+    let hooks = match record.hooks.get("hooks") {
+        Ok(hooks) => hooks,
+        Err(error) => {
+            log::warn(format_args!("{}", crate::error::chain(&error)));
+            return;
+        }
+    };
     // One hook at a time: the others run although one failed.
-    for hook in hooks {
+    for hook in &hooks.poststop {
         let outcome = record
             .state
             .json("stopped", 0)

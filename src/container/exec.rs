@@ -97,12 +97,13 @@ fn process(options: &ExecOptions, record: &Record) -> Result<Process> {
     let flags = match &options.process {
         ExecProcess::File(file) => {
             let mut process = plan::process::plan(&spec::load_process(file)?, "process")?;
-            inherit(&mut process, &record.process);
+            let container = record.process.get("process")?;
+            inherit(&mut process, &container);
             return Ok(process);
         }
         ExecProcess::Flags(flags) => flags,
     };
-    let mut process = record.process.clone();
+    let mut process = record.process.get("process")?.into_owned();
     process.args.clone_from(&flags.args);
     process.terminal = flags.tty;
     process.console_size = None;
@@ -179,6 +180,11 @@ impl Tenant {
     ) -> Result<Tenant> {
         placement::keep_children_for_wait(host)?;
         let record = &live.container.record;
+        let landlock = record.landlock.as_ref();
+        let landlock = landlock.map(|kept| kept.get("landlock")).transpose()?;
+        let memory_policy = record.memory_policy.as_ref();
+        let memory_policy = memory_policy.map(|kept| kept.get("memory_policy"));
+        let memory_policy = memory_policy.transpose()?;
         let filter = record.has_filter.then(|| read_filter(live)).transpose()?;
         let cgroup = live.container.cgroup()?.for_exec(&options.cgroups)?;
         let namespaces = record
@@ -201,7 +207,7 @@ impl Tenant {
                 process,
                 end: Some(tenant_end),
                 filter: filter.as_ref(),
-                landlock: record.landlock.as_ref(),
+                landlock: landlock.as_deref(),
                 console_socket: console.into_socket(),
                 ignored_signals: host.ignored_signals,
                 in_user_namespace: record.has(Kind::User),
@@ -209,7 +215,7 @@ impl Tenant {
                 dumpable: placement::born_dumpable(host),
                 groups: Groups::at_birth(host.setgroups_denied),
                 new_keyring: record.new_keyring,
-                memory_policy: record.memory_policy.as_ref(),
+                memory_policy: memory_policy.as_deref(),
                 personality: record.personality,
                 preserved,
                 container: None,
@@ -263,7 +269,8 @@ impl Tenant {
         let listener = record
             .listener
             .as_ref()
-            .context("the process has a seccomp notify descriptor that nobody asked for")?;
+            .context("the process has a seccomp notify descriptor that nobody asked for")?
+            .get("listener")?;
         let process = Filtered {
             pid: self.pid.as_raw(),
             init: live.init.pid,
@@ -271,7 +278,7 @@ impl Tenant {
             metadata: listener.metadata.as_deref(),
         };
         listener::hand_over(
-            listener,
+            &listener,
             &record.state,
             &process,
             self.pidfd.as_fd(),

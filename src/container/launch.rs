@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use nix::unistd::mkfifoat;
 
 use super::creating::{Creating, Ready};
+use super::kept::Kept;
 use super::options::{Context, CreateOptions, Overlay};
 use super::record::{self, Record};
 use super::store::{FILTER, GATE, Slot, Store, check_id};
@@ -266,25 +267,26 @@ impl<'a> Launch<'a> {
             cgroup: cgroup.to_record(),
             namespaces: plan.namespaces.own(),
             chrooted: plan.rootfs.namespaces.mount != MountNamespace::New,
-            process: plan.process.clone(),
+            process: plan.process.clone().into(),
             has_filter: self.filter.is_some(),
             listener: plan
                 .seccomp
                 .as_ref()
-                .and_then(|profile| profile.listener.clone()),
-            landlock: plan.landlock.clone(),
-            hooks: plan.hooks.clone(),
-            resources: plan.resources.clone(),
+                .and_then(|profile| profile.listener.clone())
+                .map(Kept::from),
+            landlock: plan.landlock.clone().map(Kept::from),
+            hooks: plan.hooks.clone().into(),
+            resources: plan.resources.clone().into(),
             new_keyring: plan.new_keyring,
-            memory_policy: plan.memory_policy.clone(),
+            memory_policy: plan.memory_policy.clone().map(Kept::from),
             personality: plan.personality,
             rdt: None,
             added: Vec::new(),
             mount_label: plan.rootfs.mount_label.clone(),
-            outside: Some(Outside {
+            outside: Some(Kept::Known(Outside {
                 stdio: placement::standard_streams(&plan.process),
                 ..Outside::of(plan, &cgroup.mount_info())
-            }),
+            })),
         };
         slot.write(&record)?;
         if let Some(filter) = &self.filter {

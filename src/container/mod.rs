@@ -15,6 +15,7 @@ pub(crate) mod foreground;
 pub(crate) mod id_maps;
 mod image_check;
 mod image_names;
+pub(crate) mod kept;
 pub(crate) mod kill;
 pub(crate) mod launch;
 pub(crate) mod list;

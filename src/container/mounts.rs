@@ -64,14 +64,15 @@ pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
         _lock,
     } = Change::begin(context, options)?;
     let record = &live.container.record;
+    let outside = record.outside.as_ref();
+    let outside = outside.map(|kept| kept.get("outside")).transpose()?;
     let plan = live_mounts::add(
         &given,
         &live_mounts::Container {
             bundle: &record.state.bundle,
             has_user_namespace: record.has(Kind::User),
             mount_label: record.mount_label.as_deref(),
-            masked: record
-                .outside
+            masked: outside
                 .as_ref()
                 .map_or(&[], |outside| outside.masked.as_slice()),
             added: &record.added,

@@ -11,6 +11,7 @@ use nix::sys::stat::Mode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::kept::Kept;
 use crate::cgroup;
 use crate::fs::{atomic, small};
 use crate::plan::hooks::Hooks;
@@ -38,7 +39,7 @@ pub(crate) struct ProcessId {
     pub(crate) start_time: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) version: u32,
     pub(crate) state: State,
@@ -55,22 +56,22 @@ pub(crate) struct Record {
     /// The container's root is not that of a mount namespace, so exec finds it by the init alone.
     #[serde(default)]
     pub(crate) chrooted: bool,
-    pub(crate) process: Process,
+    pub(crate) process: Kept<Process>,
     /// Whether a compiled seccomp filter lies beside the record.
     pub(crate) has_filter: bool,
     /// Where the notify descriptors of exec's processes go.
     #[serde(default)]
-    pub(crate) listener: Option<Listener>,
+    pub(crate) listener: Option<Kept<Listener>>,
     /// For exec, as it fits this kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) landlock: Option<Landlock>,
-    pub(crate) hooks: Hooks,
-    pub(crate) resources: Resources,
+    pub(crate) landlock: Option<Kept<Landlock>>,
+    pub(crate) hooks: Kept<Hooks>,
+    pub(crate) resources: Kept<Resources>,
     /// exec joins the container's session keyring.
     pub(crate) new_keyring: bool,
     /// For exec, as is the personality.
     #[serde(default)]
-    pub(crate) memory_policy: Option<MemoryPolicy>,
+    pub(crate) memory_policy: Option<Kept<MemoryPolicy>>,
     #[serde(default)]
     pub(crate) personality: Option<i32>,
     /// The resctrl group, once it is made.
@@ -84,7 +85,7 @@ pub(crate) struct Record {
     pub(crate) mount_label: Option<String>,
     /// For checkpoint.
     #[serde(default)]
-    pub(crate) outside: Option<Outside>,
+    pub(crate) outside: Option<Kept<Outside>>,
 }
 
 /// What `state` and `list` show of it: the rest is passed over and takes no memory.

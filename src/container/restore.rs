@@ -93,8 +93,9 @@ impl<'a> Restoring<'a> {
         );
         let mut creating = launch.reserve()?;
         let record = creating.record.as_ref();
-        let outside = record.and_then(|record| record.outside.clone());
+        let outside = record.and_then(|record| record.outside.as_ref());
         let outside = outside.context("the container has no record")?;
+        let outside = outside.get("outside")?.into_owned();
         outside.check()?;
         if let Some(rdt) = &launch.plan.rdt {
             creating.make_rdt(rdt)?;

@@ -72,13 +72,14 @@ fn after_start(
     foreground: Option<Foreground>,
     relay: Option<Relay>,
 ) -> Result<Option<i32>> {
+    let hooks = live.container.record.hooks.get("hooks")?;
     let Some(foreground) = foreground else {
-        start::poststart(live)?;
+        start::poststart(live, &hooks)?;
         timings::phase("readiness");
         relay.map_or(Ok(()), |relay| relay.run(live.pidfd()))?;
         return Ok(None);
     };
-    start::poststart(live)?;
+    start::poststart(live, &hooks)?;
     timings::phase("container");
     foreground
         .wait(Pid::from_raw(live.init.pid), live.pidfd(), relay)

@@ -14,7 +14,7 @@ use super::{Container, Created, Live, kill, status};
 use crate::cgroup::KILL_LIMIT;
 use crate::fs::culprit;
 use crate::hooks;
-use crate::plan::hooks::longest;
+use crate::plan::hooks::{Hooks, longest};
 use crate::sd_notify::{self, Relay};
 use crate::timings;
 
@@ -24,16 +24,17 @@ const EXEC_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) fn start(context: &Context, id: &str) -> Result<()> {
     let created = Container::open(context, id)?.created()?;
     let live = created.live();
+    let hooks = live.container.record.hooks.get("hooks")?;
     let relay = relay(live.container.slot.dir.as_fd(), || {
         Ok(Pid::from_raw(live.init.pid))
     })?;
     timings::phase("start");
     let gate = open_gate(&created)?;
-    if !live.container.record.hooks.poststart.is_empty() {
+    if !hooks.poststart.is_empty() {
         timings::phase("wait for exec");
-        await_exec(&gate, live)?;
+        await_exec(&gate, live, longest(&hooks.start_container))?;
     }
-    poststart(live)?;
+    poststart(live, &hooks)?;
     timings::phase("readiness");
     relay.map_or(Ok(()), |relay| relay.run(live.pidfd()))
 }
@@ -51,14 +52,14 @@ pub(super) fn relay(
 }
 
 /// A failing poststart hook ends the container (runtime-spec 1.3, runtime.md "Lifecycle").
-pub(super) fn poststart(live: &Live) -> Result<()> {
+pub(super) fn poststart(live: &Live, hooks: &Hooks) -> Result<()> {
     let record = &live.container.record;
-    if record.hooks.poststart.is_empty() {
+    if hooks.poststart.is_empty() {
         return Ok(());
     }
     timings::phase("poststart hooks");
     let state = record.state.json("running", live.init.pid)?;
-    let outcome = hooks::run(&record.hooks.poststart, "poststart", &state);
+    let outcome = hooks::run(&hooks.poststart, "poststart", &state);
     if outcome.is_err() {
         kill::kill_all(live, KILL_LIMIT)?;
     }
@@ -94,10 +95,9 @@ fn nobody_waits(live: &Live) -> anyhow::Error {
 
 /// poststart hooks come after the user's program has started (runtime-spec, runtime.md "Lifecycle" 8): execve, or the death
 /// of the init, closes the last reading end, which poll(2) reports as an error of this one.
-fn await_exec(gate: &OwnedFd, live: &Live) -> Result<()> {
+fn await_exec(gate: &OwnedFd, live: &Live, hooks: Option<Duration>) -> Result<()> {
     let mut polled = [PollFd::new(gate.as_fd(), PollFlags::empty())];
-    let limit =
-        longest(&live.container.record.hooks.start_container).map(|hooks| hooks + EXEC_LIMIT);
+    let limit = hooks.map(|hooks| hooks + EXEC_LIMIT);
     let until = limit.map(|limit| Instant::now() + limit);
     loop {
         let timeout = until.map_or(PollTimeout::NONE, |until| {

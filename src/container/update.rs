@@ -39,12 +39,13 @@ pub(crate) fn update(context: &Context, options: &UpdateOptions) -> Result<()> {
 }
 
 fn change_limits(container: &mut Container, change: &Change) -> Result<()> {
-    let outcome = update::merge(&container.record.resources, change)?;
-    let old = std::mem::replace(&mut container.record.resources, outcome.stored);
-    let new = &container.record.resources;
+    let old = container.record.resources.get("resources")?.into_owned();
+    let outcome = update::merge(&old, change)?;
+    let new = outcome.stored;
+    container.record.resources = new.clone().into();
     let devices = match outcome.devices {
         Devices::Keep => None,
-        Devices::Replace => Some((&old, new)),
+        Devices::Replace => Some((&old, &new)),
     };
     container.cgroup()?.update(&outcome.write, devices, || {
         container.slot.write(&container.record)

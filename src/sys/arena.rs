@@ -3,7 +3,8 @@
 //! it all the same, so a `run` that waits for days or a config of a megabyte cost what they did before, and no more than
 //! [`SIZE`] bytes are ever kept.
 //!
-//! The block is zero pages of the program's data: only what is used becomes memory, and a clone inherits it like any other.
+//! The block is zero pages of the program's data: only what is used becomes memory, and a clone inherits it like any other. The
+//! linker puts it behind all other data (.cargo/order.ld), so that what a start asks for (`start.rs`) lies in one piece.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
@@ -17,25 +18,38 @@ const ALIGN: usize = 4096;
 const LEAST_ALIGN: usize = align_of::<libc::cmsghdr>();
 
 #[repr(C, align(4096))]
-struct Block(UnsafeCell<[u8; SIZE]>);
+pub(crate) struct Block(UnsafeCell<[u8; SIZE]>);
+
+// SAFETY: a byte of the block belongs to who was given it by its one arena.
+unsafe impl Sync for Block {}
+
+impl Block {
+    // It only ever is a static.
+    #[allow(clippy::large_stack_arrays)]
+    pub(crate) const fn new() -> Block {
+        Block(UnsafeCell::new([0; SIZE]))
+    }
+}
+
+/// Of the program's allocator.
+// SAFETY: a section for data that the program begins with as zero, and nothing else is in it.
+#[cfg(not(test))]
+#[unsafe(link_section = ".bss.rundlet_arena")]
+pub(crate) static BLOCK: Block = Block::new();
 
 /// `used` bytes from the start are given out; atomic, so that nothing has to be known about threads.
 pub(crate) struct Arena {
-    block: Block,
+    block: &'static Block,
     used: AtomicUsize,
     /// The most that was ever given out: what lies behind is still as the kernel gave it, zero and no memory yet.
     touched: AtomicUsize,
 }
 
-// SAFETY: a byte of the block belongs to who was given it; `used` changes only in one step.
-unsafe impl Sync for Arena {}
-
 impl Arena {
-    // It only ever is a static.
-    #[allow(clippy::large_stack_arrays)]
-    pub(crate) const fn new() -> Arena {
+    /// The only one of that block.
+    pub(crate) const fn new(block: &'static Block) -> Arena {
         Arena {
-            block: Block(UnsafeCell::new([0; SIZE])),
+            block,
             used: AtomicUsize::new(0),
             touched: AtomicUsize::new(0),
         }
@@ -153,7 +167,8 @@ mod tests {
     #[test]
     fn takes_aligned_and_gives_back_the_last() {
         // Static: it is longer than a test's stack likes.
-        static ARENA: Arena = Arena::new();
+        static BLOCK: Block = Block::new();
+        static ARENA: Arena = Arena::new(&BLOCK);
         let arena = &ARENA;
         let one = arena.take(layout(3, 1)).unwrap();
         let two = arena.take(layout(8, 64)).unwrap();
@@ -166,7 +181,8 @@ mod tests {
     #[test]
     fn zeroed_is_zero_where_something_was() {
         // Static: it is longer than a test's stack likes.
-        static ARENA: Arena = Arena::new();
+        static BLOCK: Block = Block::new();
+        static ARENA: Arena = Arena::new(&BLOCK);
         let arena = &ARENA;
         let zero = |bytes: usize| {
             // SAFETY: used as the trait asks, within what was asked for.
@@ -195,7 +211,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         // Static: it is longer than a test's stack likes.
-        static ARENA: Arena = Arena::new();
+        static BLOCK: Block = Block::new();
+        static ARENA: Arena = Arena::new(&BLOCK);
         let arena = &ARENA;
         assert!(arena.take(layout(SIZE + 1, 1)).is_none());
         assert!(arena.take(layout(8, 2 * ALIGN)).is_none());
@@ -210,7 +227,8 @@ mod tests {
     #[test]
     fn grows_in_place_moves_and_goes_to_the_system() {
         // Static: it is longer than a test's stack likes.
-        static ARENA: Arena = Arena::new();
+        static BLOCK: Block = Block::new();
+        static ARENA: Arena = Arena::new(&BLOCK);
         let arena = &ARENA;
         let small = layout(16, 8);
         // SAFETY: used as the trait asks, within what was asked for.

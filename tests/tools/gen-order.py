@@ -2,10 +2,11 @@
 """Writes .cargo/order.ld: the functions that run in every command, in the order in which they first do.
 
     CARGO_PROFILE_RELEASE_STRIP=none make static
-    tests/tools/gen-order.py target/x86_64-unknown-linux-musl/release/rundlet > .cargo/order.ld
+    tests/tools/gen-order.py target/x86_64-unknown-linux-musl/release/rundlet > order && mv order .cargo/order.ld
+    touch src/main.rs       # for cargo, which does not know of the file
 
 As root on x86_64, on a host with cgroup v2 mounted somewhere. Runs the commands one instruction at a time (ptrace(2)), itself and
-all that it clones, for a minute. Names are written without the hash that changes with each build; one that is no more is passed
+all that it clones, for a minute. Names are written without the hashes of crates, which change with each compiler; one that is no more is passed
 over by the linker, so the file need not be made again for each change.
 """
 import bisect, ctypes, os, re, signal, subprocess, sys, time
@@ -34,7 +35,7 @@ def mapped(pid, name):
 
 
 def step(argv, seen):
-    """Adds offsets of the code that runs, in windows of 16 bytes."""
+    """Adds offsets of the code that runs."""
     name, first = os.path.basename(argv[0]), os.fork()
     if not first:
         PTRACE(TRACEME, 0, None, None)
@@ -63,20 +64,24 @@ def step(argv, seen):
             at = PTRACE(PEEKUSER, pid, RIP, None) & (1 << 64) - 1
             low, high = places[pid] or (0, 0)
             if low <= at < high:
-                seen.setdefault(at - low >> 4 << 4)
+                seen.setdefault(at - low)
         elif sig != signal.SIGSTOP:
             deliver = sig
         PTRACE(STEP, pid, None, deliver)
 
 
 def names(binary, seen):
+    """Of the functions at these places; of each all its names, for its section has one of them."""
     out = subprocess.run(["nm", "--defined-only", binary], capture_output=True, text=True, check=True).stdout
-    symbols = sorted((int(a, 16), n) for a, t, n in (line.split(None, 2) for line in out.splitlines()) if t in "tTwW")
-    starts = [start for start, _ in symbols]
+    symbols = {}
+    for address, kind, name in (line.split(None, 2) for line in out.splitlines()):
+        if kind in "tTwW":
+            symbols.setdefault(int(address, 16), []).append(name)
+    starts = sorted(symbols)
     for at in seen:
-        name = symbols[bisect.bisect_right(starts, at) - 1][1]
-        name = re.sub(r"17h[0-9a-f]{16}E(\.llvm\.\d+)?$", "17h*", name)
-        yield re.sub(r"Cs[0-9a-zA-Z]{9,14}_", "Cs*_", name)
+        for name in symbols[starts[bisect.bisect_right(starts, at) - 1]]:
+            name = re.sub(r"\.llvm\.\d+$", "*", name)
+            yield re.sub(r"Cs[0-9a-zA-Z]{9,14}_", "Cs*_", name)
 
 
 def main():
@@ -110,8 +115,13 @@ def main():
           "   file and mapped together. Written by tests/tools/gen-order.py; a name that is no more is passed over. */\n"
           "SECTIONS\n{\n  .text.first :\n  {")
     for name in dict.fromkeys(names(binary, seen)):
-        print(f"    *(.text.{name})")
-    print("    *(.text._ZN7rundlet7seccomp*)\n  }\n}\nINSERT BEFORE .text;")
+        # What libc has in assembly is in no section of its own.
+        print(f"    *(.text.{name} .text.unlikely.{name})" + ("" if name.startswith("_R") else f" *{name}.lo(.text)"))
+        if name == "rundlet_start":
+            print("    *crt1.o(.text .text.*)")
+    print("    *(.text.*7rundlet7seccomp*)\n  }\n}\nINSERT BEFORE .text;\n"
+          "/* Behind all other data: src/sys/arena.rs. */\n"
+          "SECTIONS\n{\n  .bss.last (NOLOAD) : { *(.bss.rundlet_arena) }\n}\nINSERT AFTER .bss;")
 
 
 if __name__ == "__main__":
