@@ -1,7 +1,7 @@
 //! The protocol between the runtime (parent: `container/create.rs`, `container/exec.rs`) and the process it cloned (`init`).
 //!
-//! One close-on-exec `SOCK_SEQPACKET` pair made before the clone; one message is one packet, tag first, no descriptor is ever
-//! passed. Both sides know from the plan which meetings happen, so a meeting nobody needs costs nothing.
+//! One close-on-exec `SOCK_SEQPACKET` pair made before the clone; one message is one packet, tag first; the one descriptor that is
+//! ever passed goes from the runtime to the init. Both sides know from the plan which meetings happen, so a meeting nobody needs costs nothing.
 //!
 //! ```text
 //!    stage / init                      create / run / exec
@@ -11,6 +11,7 @@
 //!                         <--  Placed  id maps, cgroup and its limits, rlimits, oom score are set
 //!    TimeReady            -->          only with time offsets: the time namespace is made and still empty
 //!                         <--  OffsetsSet
+//!                         <--  (descriptor)  a network namespace that the runtime has made meanwhile
 //!    RootReady            -->          only with prestart or createRuntime hooks: mounts are made, root not yet changed
 //!                         <--  HooksDone
 //!    InitPid{pid}         -->          only where a pid namespace is joined: the container stands, the init was born there
@@ -21,7 +22,8 @@
 //!    Mounted{numbers}     -->          only from the process of `mounts`, instead of the next three: all is mounted, and is taken
 //!                                      away again unless Committed follows
 //!    Ready                -->          everything that can fail before the user's program has been done
-//!                         <--  Committed  state and pid file are written; with `run` and `exec` also: go
+//!                         <--  Committed  state and pid file are written; with `run` and `exec` also: go; `exec` sends it ahead where it
+//!                                         has nothing left to do
 //!    Failed{..}           -->          instead of any of the above; the sender then leaves by _exit
 //!    (end of file)                     after Committed: the program runs (the socket is close-on-exec)
 //! ```
@@ -38,6 +40,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
 
 use crate::error::StepFailed;
+use crate::sys::scm;
 
 /// Longest packet: a failure's text is cut to fit (I1: bounded, one packet each, nothing parsed but fixed fields).
 const MAX_PACKET: usize = 8192;
@@ -230,6 +233,14 @@ impl RuntimeEnd {
         }
     }
 
+    /// Sends a descriptor, for [`InitEnd::await_descriptor`].
+    pub(crate) fn give(&self, descriptor: OwnedFd) -> Result<()> {
+        match scm::send_fds(self.0.as_fd(), &[descriptor]) {
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+            Err(errno) => Err(errno).context("send a descriptor to the container's init"),
+        }
+    }
+
     /// The next message, or `None` when the other side has closed its end (died, or, after `Committed`, became the program).
     /// Watches `pidfd` as well, so that a killed child whose socket lives on in a sibling cannot hang the runtime.
     /// `limit` is none where a hook without a timeout may run meanwhile.
@@ -316,6 +327,20 @@ impl InitEnd {
         match self.receive("Placed")? {
             ToInit::Placed(pid) => Ok(pid),
             other => bail!("expected Placed from the runtime, got {other:?}"),
+        }
+    }
+
+    /// Waits for a descriptor.
+    pub(crate) fn await_descriptor(&self) -> Result<OwnedFd> {
+        loop {
+            match scm::await_fds(self.0.as_fd()) {
+                // As in `receive`.
+                Err(Errno::ECONNRESET | Errno::EINTR) => {}
+                other => {
+                    let given = other.context("read from the runtime")?.pop();
+                    return given.ok_or_else(|| RuntimeGone.into());
+                }
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{HUGETLBFS_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::FsFlags;
 
-use crate::sys::protect::SELF;
+use crate::sys::protect::{ON_OVERLAY, SELF};
 use crate::{sys, timings};
 
 /// linux/memfd.h; missing from nix.
@@ -31,7 +31,7 @@ static PROTECTED: AtomicBool = AtomicBool::new(false);
 
 /// Returns at once in the protected process; otherwise executes the protected one in place of this.
 pub(crate) fn ensure() -> Result<()> {
-    if PROTECTED.load(Relaxed) {
+    if PROTECTED.load(Relaxed) || ON_OVERLAY.load(Relaxed) {
         return Ok(());
     }
     execute_protected().inspect_err(|_| timings::phase("protect"))

@@ -286,6 +286,15 @@ static void tell(int event)
     word one = 1;
     CALL(write, event, &one, 8);
 }
+/* The network namespace is made by the parent, which takes as long as most of the mounts; in a user namespace by the clone. */
+static int network = -1, maker = -1;
+static void loopback(void)
+{
+    struct { char name[16]; short flags; char rest[22]; } lo = { "lo", 1 | 64 /* IFF_UP | IFF_RUNNING */, "" };
+    int socket = CALL(socket, 2, 2 | O_CLOEXEC, 0);
+    CALL(ioctl, socket, 0x8914 /* SIOCSIFFLAGS */, &lo);
+    TRY(close, socket);
+}
 static void child(const char *rootfs, const char *const *argv, int go, int ready, int gate)
 {
     if (o.userns) {
@@ -308,6 +317,10 @@ static void child(const char *rootfs, const char *const *argv, int go, int ready
                     : FS("devpts", SXD & ~MOUNT_ATTR_NODEV, "newinstance", 0, "ptmxmode", "0666", "mode", "0620", "gid", "5"), dev, "pts");
     attach(FS("tmpfs", SXD, "mode", "1777", "size", "65536k"), dev, "shm");
     attach(FS("mqueue", SXD), dev, "mqueue");
+    if (!o.userns) {
+        wait_for(network);
+        CALL(setns, maker, CLONE_NEWNET);
+    }
     attach(FS("sysfs", SXD | MOUNT_ATTR_RDONLY), root, "sys");
     attach(FS("cgroup2", SXD | MOUNT_ATTR_RDONLY), root, "sys/fs/cgroup");
     for (word i = 0; i < o.binds; i++) {
@@ -322,10 +335,8 @@ static void child(const char *rootfs, const char *const *argv, int go, int ready
     masks(root);
     attributes(root, "", EMPTY, MOUNT_ATTR_RDONLY, 0);
     CALL(sethostname, "bench", 5);
-    struct { char name[16]; short flags; char rest[22]; } lo = { "lo", 1 | 64 /* IFF_UP | IFF_RUNNING */, "" };
-    int socket = CALL(socket, 2, 2 | O_CLOEXEC, 0);
-    CALL(ioctl, socket, 0x8914 /* SIOCSIFFLAGS */, &lo);
-    TRY(close, socket);
+    if (o.userns)
+        loopback();
     TRY(umask, 022);
     if (!o.userns)
         wait_for(go); /* the parent has loaded the device program meanwhile */
@@ -396,8 +407,12 @@ static int launch(const char *rootfs, const char *const *argv, int create)
     }
     CALL(mkdirat, AT_FD, cgroup, 0755);
     int directory = CALL(openat, AT_FD, cgroup, PATH_DIR);
-    struct clone_args clone = { .flags = CLONE_PIDFD | CLONE_INTO_CGROUP | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC
-            | CLONE_NEWUTS | CLONE_NEWCGROUP | (o.userns ? CLONE_NEWUSER : 0),
+    if (!o.userns) {
+        network = CALL(eventfd2, 0, O_CLOEXEC);
+        maker = CALL(pidfd_open, CALL(getpid, 0), 0);
+    }
+    struct clone_args clone = { .flags = CLONE_PIDFD | CLONE_INTO_CGROUP | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS
+            | CLONE_NEWCGROUP | (o.userns ? CLONE_NEWUSER | CLONE_NEWNET : 0),
         .pidfd = (word)&pidfd, .exit_signal = 17 /* SIGCHLD */, .cgroup = directory };
     long pid = CALL(clone3, &clone, sizeof clone);
     if (!pid)
@@ -407,6 +422,10 @@ static int launch(const char *rootfs, const char *const *argv, int create)
         put(path, "0 100000 65536");
         append(number(append(path, "/proc/"), pid), "/gid_map");
         put(path, "0 100000 65536");
+    } else {
+        CALL(unshare, CLONE_NEWNET);
+        tell(network);
+        loopback();
     }
     device_program(directory);
     tell(go);

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::record::Record;
+use super::record::{self, Record};
 use super::status::Status;
 use super::store::Slot;
 use super::{Container, Live, delete, id_maps, listener, placement, status};
@@ -36,6 +36,8 @@ pub(super) struct Creating {
     pub(super) cgroup: Option<Cgroup>,
     pub(super) rdt: Option<rdt::Group>,
     pub(super) init: Option<(Pid, OwnedFd)>,
+    /// The record with this init is written and waits to be put in its place.
+    prepared: Option<Pid>,
     /// Network devices that the container has been given.
     pub(super) devices: Option<net::Moved>,
     pub(super) hooks_ran: bool,
@@ -50,6 +52,7 @@ impl Creating {
             cgroup: None,
             rdt: None,
             init: None,
+            prepared: None,
             devices: None,
             hooks_ran: false,
             committed: false,
@@ -88,6 +91,19 @@ impl Creating {
             record.cgroup = now;
             self.slot.write_cgroup(&record.cgroup)?;
         }
+        Ok(())
+    }
+
+    /// Writes the record with the init beside the one that holds, while there is nothing else to do.
+    fn prepare_record(&mut self) -> Result<()> {
+        let (pid, _) = self.init.as_ref().context("the container has no init")?;
+        let pid = *pid;
+        let record = self.record.as_mut();
+        let record = record.context("the container has no record")?;
+        record.init = Some(status::identify(pid.as_raw())?);
+        let written = record.write_beside(self.slot.dir.as_fd());
+        written.with_context(|| format!("state of container `{}`", self.slot.id))?;
+        self.prepared = Some(pid);
         Ok(())
     }
 
@@ -177,6 +193,8 @@ pub(super) struct Ready {
     pub(super) pidfd_socket: Option<PathBuf>,
     /// The network namespace that is joined, if one is and devices are to be moved there.
     pub(super) network: Option<OwnedFd>,
+    /// See [`placement::makes_network_beside`].
+    pub(super) network_beside: bool,
 }
 
 impl Ready {
@@ -234,7 +252,11 @@ impl Ready {
         self.cgroup()?.apply_before_init(&self.plan.resources)?;
         placement::reset_affinity(pid);
         self.end.send(ToInit::Placed(pid.as_raw()))?;
-        self.cgroup()?.apply_beside_init(&self.plan.resources)
+        if self.network_beside {
+            placement::make_network(&self.end)?;
+        }
+        self.cgroup()?.apply_beside_init(&self.plan.resources)?;
+        self.creating.prepare_record()
     }
 
     fn move_devices(&self, init: Pid) -> Result<net::Moved> {
@@ -378,14 +400,10 @@ impl Ready {
         if let Some(socket) = &self.pidfd_socket {
             placement::send_pidfd(socket, pidfd, "standard")?;
         }
-        let init = status::identify(pid.as_raw())?;
-        let record = self
-            .creating
-            .record
-            .as_mut()
-            .context("the container has no record")?;
-        record.init = Some(init);
-        self.creating.slot.write(record)?;
+        if self.creating.prepared != Some(pid) {
+            self.creating.prepare_record()?;
+        }
+        record::put(self.state_dir())?;
         if let Some(path) = &self.pid_file {
             atomic::write_pid_file(path, pid.as_raw()).context("--pid-file")?;
         }

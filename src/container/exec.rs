@@ -156,6 +156,8 @@ struct Tenant {
     end: RuntimeEnd,
     pid: Pid,
     pidfd: OwnedFd,
+    /// Nothing is left to be done once the process is ready, so it need not wait for this runtime.
+    goes_at_once: bool,
     committed: bool,
 }
 
@@ -211,7 +213,7 @@ impl Tenant {
                 console_socket: console.into_socket(),
                 ignored_signals: host.ignored_signals,
                 in_user_namespace: record.has(Kind::User),
-                bounding: host.bounding,
+                bounding: Some(host.bounding),
                 dumpable: placement::born_dumpable(host),
                 groups: Groups::at_birth(host.setgroups_denied),
                 new_keyring: record.new_keyring,
@@ -220,6 +222,7 @@ impl Tenant {
                 preserved,
                 container: None,
                 program: None,
+                strings: None,
                 cwd_pending: false,
                 home: None,
             };
@@ -231,6 +234,9 @@ impl Tenant {
             end,
             pid,
             pidfd,
+            goes_at_once: options.pidfd_socket.is_none()
+                && !process.terminal
+                && record.listener.is_none(),
             committed: false,
         };
         if cgroup.clone_into_fd().is_none() {
@@ -253,7 +259,6 @@ impl Tenant {
         placement::raise_rlimits(pid, &process.rlimits)?;
         tenant.end.send(ToInit::Placed(pid.as_raw()))?;
         tenant.adopt()?;
-        tenant.end.send(ToInit::Placed(tenant.pid.as_raw()))?;
         timings::phase("wait for the process");
         loop {
             match tenant.receive()? {
@@ -287,7 +292,7 @@ impl Tenant {
         self.end.send(ToInit::ListenerTaken)
     }
 
-    /// The stage has cloned the process as its sibling.
+    /// The stage has cloned the process as its sibling, which goes on while the stage ends.
     fn adopt(&mut self) -> Result<()> {
         match self.receive()? {
             FromInit::InitPid(pid) => {
@@ -295,6 +300,10 @@ impl Tenant {
                 let pidfd = pidfd::open(Pid::from_raw(pid))
                     .with_context(|| format!("open pidfd of process {pid}"))?;
                 let of_stage = std::mem::replace(&mut self.pidfd, pidfd);
+                self.end.send(ToInit::Placed(pid))?;
+                if self.goes_at_once {
+                    self.end.send(ToInit::Committed)?;
+                }
                 placement::await_stage(stage, of_stage.as_fd())
             }
             other => bail!("expected the process's pid, got {other:?}"),
@@ -326,7 +335,9 @@ impl Tenant {
         if let Some(socket) = &options.pidfd_socket {
             placement::send_pidfd(socket, self.pidfd.as_fd(), "setns")?;
         }
-        self.end.send(ToInit::Committed)?;
+        if !self.goes_at_once {
+            self.end.send(ToInit::Committed)?;
+        }
         match self.hear()? {
             None => {}
             Some(FromInit::Failed(failure)) => return Err(placement::failure(&failure)),

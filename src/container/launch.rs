@@ -159,6 +159,12 @@ impl<'a> Launch<'a> {
         }
         let new = namespaces.new_flags();
         let late = late.intersection(new);
+        let network_beside = placement::makes_network_beside(&self.plan);
+        let new = if network_beside {
+            new.difference(CloneFlags::CLONE_NEWNET)
+        } else {
+            new
+        };
         let flags = if stage {
             CloneFlags::empty()
         } else {
@@ -188,6 +194,7 @@ impl<'a> Launch<'a> {
             joins,
             late,
             pid_namespace,
+            network_beside,
             gate,
             host_pid: 0,
             root: None,
@@ -213,6 +220,7 @@ impl<'a> Launch<'a> {
             pid_file,
             pidfd_socket,
             network,
+            network_beside,
         };
         timings::phase("placement and limits");
         ready.place(stage)?;
@@ -261,7 +269,7 @@ impl<'a> Launch<'a> {
             state: plan.state.clone(),
             rootfs: plan.rootfs.root.clone(),
             created: log::rfc3339(SystemTime::now()),
-            creator: status::identify(Pid::this().as_raw())?,
+            creator: status::own_identity()?,
             init: None,
             // What was only planned is never killed: another container may be in it.
             cgroup: cgroup.to_record(),
@@ -345,7 +353,7 @@ impl<'a> Launch<'a> {
                 console_socket: console.into_socket(),
                 ignored_signals: self.host.ignored_signals,
                 in_user_namespace: self.plan.namespaces.has(Kind::User),
-                bounding: self.host.bounding,
+                bounding: Some(self.host.bounding),
                 dumpable: placement::born_dumpable(&self.host),
                 groups: match Groups::at_birth(self.host.setgroups_denied) {
                     Groups::Inherited if self.host.is_unprivileged() => Groups::UntilRoot,
@@ -357,6 +365,7 @@ impl<'a> Launch<'a> {
                 preserved: self.preserved,
                 container: Some(part),
                 program: None,
+                strings: None,
                 cwd_pending: false,
                 home: None,
             };

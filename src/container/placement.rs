@@ -18,13 +18,14 @@ use crate::error::StepFailed;
 use crate::fs::{culprit, procfs};
 use crate::init::{Dumpable, PidNamespace};
 use crate::plan::Plan;
-use crate::plan::host::Host;
+use crate::plan::host::{Host, in_initial_user_namespace};
 use crate::plan::landlock::Landlock;
 use crate::plan::namespaces::{Kind, Namespaces, offsets_text};
 use crate::plan::process::{Process, Rlimit, names};
 use crate::plan::rootfs::RootfsPlan;
+use crate::proto::RuntimeEnd;
 use crate::sys;
-use crate::{console, log, sd_notify};
+use crate::{console, log, net, sd_notify};
 
 /// Number of descriptors from 3 on that the program is to inherit: the socket-activation ones first, then --preserve-fds.
 /// All others are marked close-on-exec before anything else happens (F2).
@@ -137,6 +138,24 @@ pub(super) fn split_pid(
         .pop()
         .map_or(PidNamespace::Entered, |(_, fd)| PidNamespace::ToJoin(fd));
     (pid, others)
+}
+
+/// Whether the runtime makes the container's network namespace while the init mounts, which takes the kernel as long as all of that.
+/// Not where it is to belong to a user namespace, where the runtime could not come back from it, as in a user namespace that does not
+/// own its network namespace, or where something else is done with it before the init has gone on.
+pub(super) fn makes_network_beside(plan: &Plan) -> bool {
+    let namespaces = &plan.namespaces;
+    namespaces.makes(Kind::Network)
+        && !namespaces.has(Kind::User)
+        && in_initial_user_namespace()
+        && namespaces.time_offsets.is_empty()
+        && plan.net_devices.is_empty()
+        && plan.hooks.create_container.is_empty()
+}
+
+/// Makes it and gives it to the init.
+pub(super) fn make_network(end: &RuntimeEnd) -> Result<()> {
+    net::make_namespace(|made| end.give(made)).context("linux.namespaces")
 }
 
 /// The most processes of the runtime's own at once in a container that is being made: the builder, its sibling, and the two that

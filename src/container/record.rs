@@ -157,6 +157,11 @@ pub(crate) fn parse<T: Stored>(bytes: &[u8], id: &str) -> Result<T> {
     Ok(record)
 }
 
+/// From now on what was written beside holds.
+pub(crate) fn put(dir: BorrowedFd<'_>) -> Result<()> {
+    atomic::put(dir, OsStr::new(FILE))
+}
+
 impl Brief {
     pub(crate) fn read(dir: BorrowedFd<'_>, id: &str) -> Result<Brief> {
         read(dir, id)
@@ -169,8 +174,14 @@ impl Record {
     }
 
     pub(crate) fn write(&self, dir: BorrowedFd<'_>) -> Result<()> {
+        self.write_beside(dir)?;
+        put(dir)
+    }
+
+    /// All of it but that it holds, for [`put`].
+    pub(crate) fn write_beside(&self, dir: BorrowedFd<'_>) -> Result<()> {
         let bytes = serde_json::to_vec(self).context("write `state.json`")?;
-        atomic::replace(dir, OsStr::new(FILE), Mode::S_IRUSR | Mode::S_IWUSR, &bytes)
+        atomic::write_beside(dir, OsStr::new(FILE), Mode::S_IRUSR | Mode::S_IWUSR, &bytes)
     }
 
     pub(crate) fn has(&self, kind: Kind) -> bool {

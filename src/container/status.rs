@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
@@ -93,6 +93,18 @@ pub(crate) fn is_alive(process: ProcessId) -> bool {
     })
 }
 
+/// Identity of this process.
+pub(crate) fn own_identity() -> Result<ProcessId> {
+    let text = read_file("/proc/self/stat").context("read `/proc/self/stat`")?;
+    let pid = text.split(|byte| *byte == b' ').next();
+    let pid = pid.and_then(|pid| std::str::from_utf8(pid).ok()?.parse().ok());
+    let start = fields(&text).map(|(_, start_time)| start_time);
+    match (pid, start) {
+        (Some(pid), Some(start_time)) => Ok(ProcessId { pid, start_time }),
+        _ => bail!("read `/proc/self/stat`: no number"),
+    }
+}
+
 /// Identity of a process that exists now.
 pub(crate) fn identify(pid: i32) -> Result<ProcessId> {
     let (_, start_time) =
@@ -102,17 +114,16 @@ pub(crate) fn identify(pid: i32) -> Result<ProcessId> {
 
 /// State letter and start time. The name in field 2 may hold spaces and parentheses, so fields count from its end.
 fn stat(pid: i32) -> Option<(char, u64)> {
-    let text = read_file(format!("/proc/{pid}/stat")).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    let fields: Vec<&str> = text
-        .get(text.rfind(')')? + 1..)?
-        .split_ascii_whitespace()
-        .collect();
-    // Field 3 of proc(5) is the first after the name, field 22 the 20th.
-    Some((
-        fields.first()?.chars().next()?,
-        fields.get(19)?.parse().ok()?,
-    ))
+    fields(&read_file(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn fields(stat: &[u8]) -> Option<(char, u64)> {
+    let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = stat.get(name_ends + 2..)?.split(|byte| *byte == b' ');
+    // Field 3 of proc(5) is the first after the name, field 22 is 19 later.
+    let state = char::from(*fields.next()?.first()?);
+    let start_time = std::str::from_utf8(fields.nth(18)?).ok()?;
+    Some((state, start_time.parse().ok()?))
 }
 
 #[cfg(test)]

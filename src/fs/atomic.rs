@@ -18,17 +18,45 @@ use crate::sys::fd::done;
 
 /// Writes `bytes` to `.NAME` in `dir`, then renames it to `name`; `mode` is still cut by the umask.
 pub(crate) fn replace(dir: BorrowedFd<'_>, name: &OsStr, mode: Mode, bytes: &[u8]) -> Result<()> {
-    let mut temporary = OsString::from(".");
-    temporary.push(name);
-    let written = write_new(dir, &temporary, mode, bytes).and_then(|()| {
-        renameat(dir, temporary.as_os_str(), dir, name)
-            .with_context(|| format!("rename `{}` into place", temporary.display()))
-    });
+    write_beside(dir, name, mode, bytes)?;
+    put(dir, name)
+}
+
+/// The first half of [`replace`].
+pub(crate) fn write_beside(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    mode: Mode,
+    bytes: &[u8],
+) -> Result<()> {
+    let temporary = beside(name);
+    let written = write_new(dir, &temporary, mode, bytes);
     if written.is_err() {
-        // The first error is the one to report; a left-over is replaced by the next try anyway.
-        let _ = unlinkat(dir, temporary.as_os_str(), UnlinkatFlags::NoRemoveDir);
+        remove(dir, &temporary);
     }
     written
+}
+
+/// The second half: what was written beside takes the name.
+pub(crate) fn put(dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+    let temporary = beside(name);
+    let renamed = renameat(dir, temporary.as_os_str(), dir, name)
+        .with_context(|| format!("rename `{}` into place", temporary.display()));
+    if renamed.is_err() {
+        remove(dir, &temporary);
+    }
+    renamed
+}
+
+fn beside(name: &OsStr) -> OsString {
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary
+}
+
+/// The first error is the one to report; a left-over is replaced by the next try anyway.
+fn remove(dir: BorrowedFd<'_>, temporary: &OsStr) {
+    let _ = unlinkat(dir, temporary, UnlinkatFlags::NoRemoveDir);
 }
 
 /// The pid in decimal and nothing else: engines parse the whole content as an integer.

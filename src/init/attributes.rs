@@ -87,9 +87,10 @@ pub(super) fn host_name(child: &mut Child<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Brings `lo` of a new network namespace up.
+/// Brings `lo` of a new network namespace up, unless the runtime does.
 pub(super) fn loopback(child: &mut Child<'_>) -> Result<()> {
-    if !child.part()?.plan.namespaces.makes(Kind::Network) {
+    let part = child.part()?;
+    if part.network_beside || !part.plan.namespaces.makes(Kind::Network) {
         return Ok(());
     }
     net::loopback_up()

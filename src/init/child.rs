@@ -1,10 +1,12 @@
 //! What a cloned process carries, and the steps that only hand over to `rootfs`, `console` and `hooks`.
 
+use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context as _, Result};
 use nix::sched::CloneFlags;
 
+use super::{identity, namespaces};
 use crate::hooks;
 use crate::plan::Plan;
 use crate::plan::landlock::Landlock;
@@ -30,8 +32,8 @@ pub(crate) struct Child<'a> {
     pub(crate) ignored_signals: u64,
     /// Whether the ids of this process are those of a user namespace other than the host's.
     pub(crate) in_user_namespace: bool,
-    /// The bounding set outside of a user namespace.
-    pub(crate) bounding: u64,
+    /// The bounding set outside of a user namespace, until what the program is not to have has been dropped from it.
+    pub(crate) bounding: Option<u64>,
     pub(crate) dumpable: Dumpable,
     pub(crate) groups: Groups,
     pub(crate) new_keyring: bool,
@@ -43,7 +45,9 @@ pub(crate) struct Child<'a> {
     /// Only the init of a container has this.
     pub(crate) container: Option<ContainerPart<'a>>,
     /// Set by `find_program`.
-    pub(crate) program: Option<std::ffi::CString>,
+    pub(crate) program: Option<CString>,
+    /// Its arguments and environment. Set by `await_start`.
+    pub(crate) strings: Option<(Vec<CString>, Vec<CString>)>,
     /// The working directory could not be entered as root and is tried again as the user.
     pub(crate) cwd_pending: bool,
     /// The user's, where it had to be looked up before the end.
@@ -91,6 +95,8 @@ pub(crate) struct ContainerPart<'a> {
     /// New namespaces that were not part of the clone.
     pub(crate) late: CloneFlags,
     pub(crate) pid_namespace: PidNamespace,
+    /// The runtime makes the network namespace meanwhile and sends it.
+    pub(crate) network_beside: bool,
     /// exec.fifo, held open for reading and writing; none with `run`, whose `Committed` means go.
     pub(crate) gate: Option<OwnedFd>,
     /// This process's pid in the runtime's pid namespace, for the state that hooks are given.
@@ -140,13 +146,26 @@ pub(super) fn hide(child: &Child<'_>) -> Result<()> {
 }
 
 pub(super) fn prepare_root(child: &mut Child<'_>) -> Result<()> {
+    let end = child.end.take();
+    let (process, mut bounding) = (child.process, child.bounding.take());
     let part = child.part()?;
+    let mut pending = part.network_beside;
+    let mut join_network = || match &end {
+        Some(end) if std::mem::take(&mut pending) => {
+            // The kernel has still to do on the network for as long as this takes.
+            if let Some(held) = bounding.take() {
+                identity::drop_unwanted(held, process)?;
+            }
+            namespaces::join_network(end)
+        }
+        _ => Ok(()),
+    };
     let sources = std::mem::take(&mut part.sources);
-    part.root = Some(rootfs::prepare(
-        &part.plan.rootfs,
-        sources,
-        Some(&part.cgroup),
-    )?);
+    let cgroups = Some(&part.cgroup);
+    let root = rootfs::prepare(&part.plan.rootfs, sources, cgroups, &mut join_network)
+        .and_then(|root| join_network().map(|()| root));
+    (child.end, child.bounding) = (end, bounding);
+    child.part()?.root = Some(root?);
     Ok(())
 }
 

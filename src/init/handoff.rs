@@ -124,11 +124,12 @@ fn runnable(path: &str) -> Result<()> {
     access(Path::new(path), AccessFlags::X_OK).map_err(Into::into)
 }
 
-/// Reports that all is set, waits until the runtime has recorded it, then (with `create`) until `start` opens the gate.
+/// Reports that all is set, waits until the runtime has recorded it, then (with `create`) until `start` opens the gate. What can
+/// not fail any more is done while the runtime does that.
 pub(super) fn await_start(child: &mut Child<'_>) -> Result<()> {
-    let end = child.end()?;
-    end.send(&FromInit::Ready)?;
-    end.expect(ToInit::Committed)?;
+    child.end()?.send(&FromInit::Ready)?;
+    child.strings = Some(strings_of(child)?);
+    child.end()?.expect(ToInit::Committed)?;
     // It stays open until the program runs: that is how `start` sees when to run poststart hooks.
     let Some(gate) = child.container.as_ref().and_then(|part| part.gate.as_ref()) else {
         return Ok(());
@@ -167,20 +168,11 @@ pub(super) fn start_container_hooks(child: &mut Child<'_>) -> Result<()> {
 /// Closes what the program is not to have, for execve(2) resolves its path before close-on-exec acts (F2); loads the filter if
 /// no_new_privs allows to do that last (N2); becomes the program.
 pub(super) fn execute(child: &mut Child<'_>) -> Result<()> {
-    let process = child.process;
     let program = child
         .program
         .take()
         .context("the program was not looked up")?;
-    let mut env = process.env.clone();
-    set_home(&mut env, process.user.uid, child.home.take());
-    let strings = |list: Vec<String>| {
-        list.into_iter()
-            .map(CString::new)
-            .collect::<Result<Vec<_>, _>>()
-    };
-    let args = strings(process.args.clone()).context("process.args")?;
-    let env = strings(env).context("process.env")?;
+    let (args, env) = child.strings.take().context("the program was not ready")?;
     // Where the filter is loaded already, so was this done, and no step since has opened anything.
     if matches!(loading(child), None | Some(Loading::Last)) {
         close_for_program(child)?;
@@ -195,6 +187,20 @@ pub(super) fn execute(child: &mut Child<'_>) -> Result<()> {
     timings::phase("execve");
     let errno = sys::process::exec(&program, &args, &env);
     Err(errno).with_context(|| landlock::exec_message(child, &program))
+}
+
+/// Arguments and environment of the program, as execve(2) takes them.
+fn strings_of(child: &mut Child<'_>) -> Result<(Vec<CString>, Vec<CString>)> {
+    let process = child.process;
+    let mut env = process.env.clone();
+    set_home(&mut env, process.user.uid, child.home.take());
+    let strings = |list: Vec<String>| {
+        list.into_iter()
+            .map(CString::new)
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let args = strings(process.args.clone()).context("process.args")?;
+    Ok((args, strings(env).context("process.env")?))
 }
 
 /// Closes all but stdio, what was to be preserved, the socket and the fifo. Both of these are close-on-exec, and neither is

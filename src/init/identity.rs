@@ -12,7 +12,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, makedev, umask};
 use nix::unistd::{Gid, Uid, chdir, fchown};
 
 use super::{Child, Groups};
-use crate::plan::process::{capability_set, names};
+use crate::plan::process::{Process, capability_set, names};
 use crate::sys;
 use crate::sys::identity::{setgroups, setresgid, setresuid};
 
@@ -136,17 +136,23 @@ fn ensure_inside(cwd: &str) -> Result<()> {
     }
 }
 
+/// What the program may never have. It takes nothing from this process itself, which may have reason to wait and do it early.
+pub(super) fn drop_unwanted(held: u64, process: &Process) -> Result<()> {
+    drop_bounding(held & !process.capabilities.bounding)
+}
+
 pub(super) fn take_identity(child: &mut Child<'_>) -> Result<()> {
     let process = child.process;
     let user = &process.user;
-    let wanted = process.capabilities;
-    // One that was entered has given all of them (user_namespaces(7)).
-    let held = if child.in_user_namespace {
-        u64::MAX
-    } else {
-        child.bounding
-    };
-    drop_bounding(held & !wanted.bounding)?;
+    if let Some(held) = child.bounding.take() {
+        // One that was entered has given all of them (user_namespaces(7)).
+        let held = if child.in_user_namespace {
+            u64::MAX
+        } else {
+            held
+        };
+        drop_unwanted(held, process)?;
+    }
     // Root keeps them by itself.
     let keep = user.uid != 0;
     if keep {
@@ -211,7 +217,7 @@ fn drop_bounding(unwanted: u64) -> Result<()> {
 }
 
 /// Effective must always lie within permitted.
-fn set_capabilities(process: &crate::plan::process::Process) -> Result<()> {
+fn set_capabilities(process: &Process) -> Result<()> {
     let wanted = process.capabilities;
     let effective = wanted.effective & wanted.permitted;
     sys::identity::capset(effective, wanted.permitted, wanted.inheritable).with_context(|| {

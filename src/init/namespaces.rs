@@ -8,7 +8,7 @@ use nix::unistd::{Gid, Uid};
 use super::{Child, Groups};
 use crate::fs::procfs::{ProcHandle, Scope};
 use crate::plan::namespaces::Kind;
-use crate::proto::{FromInit, ToInit};
+use crate::proto::{FromInit, InitEnd, ToInit};
 use crate::sys::identity::{setgroups, setresgid, setresuid};
 
 /// Makes and enters a time namespace with offsets, which can be written only while it has no process (time_namespaces(7)). Like
@@ -68,6 +68,12 @@ pub(super) fn join(child: &mut Child<'_>) -> Result<()> {
         setns(&fd, join.kind.flag()).with_context(|| join_message(join))?;
     }
     Ok(())
+}
+
+/// The network namespace that the runtime has made meanwhile.
+pub(super) fn join_network(end: &InitEnd) -> Result<()> {
+    let made = end.await_descriptor()?;
+    setns(&made, Kind::Network.flag()).context("enter the container's network namespace")
 }
 
 /// Names the field, the kind and the object of a join that failed.

@@ -1,4 +1,4 @@
-//! Moves network devices of the runtime's network namespace into the container's, with their name or another, and with their
+//! Makes network namespaces and brings their loopback interface up. Moves network devices of the runtime's network namespace into the container's, with their name or another, and with their
 //! addresses; and back again when the container does not come to be. Called by `container` after the clone and before the init
 //! goes on. Once the container runs they are the namespace's: when it ends the kernel sends physical devices to the host's
 //! first network namespace and destroys virtual ones.
@@ -10,9 +10,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context as _, Result, anyhow, bail};
 use netlink_packet_route::address::AddressMessage;
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-use nix::sys::stat::fstat;
+use nix::sys::stat::{Mode, fstat};
 
 use self::rtnetlink::{Link, Rtnetlink, State};
 use crate::error;
@@ -36,16 +37,33 @@ struct Trip {
     addresses: Vec<AddressMessage>,
 }
 
+/// Makes a network namespace for a container, with its loopback interface up. This process is in it only meanwhile. `give` gets it
+/// as soon as it is there.
+pub(crate) fn make_namespace(give: impl FnOnce(OwnedFd) -> Result<()>) -> Result<()> {
+    let own = own_namespace()?;
+    unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
+    let made = own_namespace().and_then(give);
+    let made = made.and_then(|()| loopback_up());
+    return_to(&own).and(made)
+}
+
+fn own_namespace() -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    openat(AT_FDCWD, "/proc/self/ns/net", flags, Mode::empty())
+        .context("open the runtime's own network namespace")
+}
+
+fn return_to(own: &OwnedFd) -> Result<()> {
+    setns(own, CloneFlags::CLONE_NEWNET).context("return to the runtime's own network namespace")
+}
+
 /// Brings the loopback interface of another network namespace up.
 pub(crate) fn raise_loopback(namespace: BorrowedFd<'_>) -> Result<()> {
-    let own = std::fs::File::open("/proc/self/ns/net")
-        .context("open the runtime's own network namespace")?;
+    let own = own_namespace()?;
     setns(namespace, CloneFlags::CLONE_NEWNET)
         .context("enter the container's network namespace")?;
     let raised = loopback_up();
-    setns(&own, CloneFlags::CLONE_NEWNET)
-        .context("return to the runtime's own network namespace")?;
-    raised
+    return_to(&own).and(raised)
 }
 
 /// The same here; two system calls instead of a netlink conversation.
@@ -58,8 +76,7 @@ pub(crate) fn loopback_up() -> Result<()> {
 
 /// Moves all of them, or none.
 pub(crate) fn move_all(devices: &[NetDevice], namespace: BorrowedFd<'_>) -> Result<Moved> {
-    let own = std::fs::File::open("/proc/self/ns/net")
-        .context("open the runtime's own network namespace")?;
+    let own = own_namespace()?;
     let (ours, theirs) = (fstat(&own)?, fstat(namespace)?);
     if (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino) {
         bail!("linux.netDevices: the container's network namespace is the runtime's own");
@@ -69,10 +86,9 @@ pub(crate) fn move_all(devices: &[NetDevice], namespace: BorrowedFd<'_>) -> Resu
     setns(namespace, CloneFlags::CLONE_NEWNET)
         .context("enter the container's network namespace")?;
     let there = Rtnetlink::open();
-    setns(&own, CloneFlags::CLONE_NEWNET)
-        .context("return to the runtime's own network namespace")?;
+    return_to(&own)?;
     let mut moved = Moved {
-        own: own.into(),
+        own,
         here,
         there: there?,
         devices: Vec::new(),

@@ -23,14 +23,15 @@ pub(crate) struct Host {
     pub(crate) setgroups_denied: bool,
 }
 
-/// Of the runtime, as it was at the first question. Every id is mapped to itself there; a map that can not be read means a kernel
-/// without user namespaces.
+/// The initial one has the same number everywhere (PROC_USER_INIT_INO of include/linux/proc_ns.h).
+const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
+
+/// Of the runtime, as it was at the first question. Where there is no such file the kernel knows no user namespaces.
 pub(crate) fn in_initial_user_namespace() -> bool {
     static INITIAL: OnceLock<bool> = OnceLock::new();
-    *INITIAL.get_or_init(|| {
-        read_text("/proc/self/uid_map").map_or(true, |map| {
-            map.split_whitespace().eq(["0", "0", "4294967295"])
-        })
+    *INITIAL.get_or_init(|| match std::fs::read_link("/proc/self/ns/user") {
+        Ok(name) => name.as_os_str() == INITIAL_USER_NAMESPACE,
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     })
 }
 

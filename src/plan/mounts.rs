@@ -44,6 +44,17 @@ pub(crate) struct MountOp {
     pub(crate) links: BindLinks,
 }
 
+impl MountOp {
+    /// Whether its file system may belong to the network namespace of who makes it, as sysfs and those of servers do.
+    pub(crate) fn may_use_network(&self) -> bool {
+        let MountKind::Fs(fs) = &self.kind else {
+            return false;
+        };
+        let own = matches!(fs.special, Special::Proc | Special::Tmpfs { .. });
+        !own && !["devpts", "mqueue"].contains(&fs.fstype.as_str())
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MountKind {
     Bind {

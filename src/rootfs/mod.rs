@@ -63,11 +63,13 @@ pub(crate) struct Root {
 }
 
 /// Builds the container's file system. All namespaces are joined, the process is root in its user namespace.
-/// `cgroups` is needed where the plan has a cgroup mount. The umask is 0: modes of files are meant as they stand.
+/// `cgroups` is needed where the plan has a cgroup mount. `join_network` is called, perhaps often, before what shows the network
+/// namespace or is reached through it is mounted. The umask is 0: modes of files are meant as they stand.
 pub(crate) fn prepare(
     plan: &RootfsPlan,
     mut sources: Sources,
     cgroups: Option<&CgroupMounts>,
+    join_network: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Root> {
     let outer = match plan.namespaces.mount {
         // The kernel makes no user namespace in a chroot, and for a joined one `refuse_chroot` was asked.
@@ -86,6 +88,9 @@ pub(crate) fn prepare(
         bases: Bases::default(),
     };
     for op in &plan.mounts {
+        if op.may_use_network() {
+            join_network()?;
+        }
         let later =
             mount::carry_out(op, plan, &mut tree, &mut sources, cgroups).with_context(|| {
                 format!("mounts[{}]: mount `{}`", op.index, op.destination.display())

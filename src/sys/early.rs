@@ -6,8 +6,9 @@
 
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
+use std::sync::atomic::Ordering::Relaxed;
 
-use super::protect::{SELF, call, try_execute};
+use super::protect::{ON_OVERLAY, SELF, call, try_execute};
 
 // statfs(2).
 const OVERLAYFS: u64 = 0x794c_7630;
@@ -104,7 +105,11 @@ fn is_protected() -> bool {
     // SAFETY: it was written.
     let stat = unsafe { stat.assume_init() };
     match stat.f_type {
-        OVERLAYFS => stat.f_flags & libc::ST_RDONLY != 0,
+        OVERLAYFS => {
+            let is = stat.f_flags & libc::ST_RDONLY != 0;
+            ON_OVERLAY.store(is, Relaxed);
+            is
+        }
         TMPFS | HUGETLBFS => true,
         _ => false,
     }

@@ -1,5 +1,5 @@
 //! Descriptors over a unix socket (SCM_RIGHTS): the receiving half, which must take ownership of raw numbers.
-//! Called by `rootfs/sources.rs`. unix(7), cmsg(3).
+//! Called by `rootfs/sources.rs` and `proto.rs`. unix(7), cmsg(3).
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -28,10 +28,19 @@ pub(crate) fn send_fds(socket: BorrowedFd<'_>, fds: &[OwnedFd]) -> Result<()> {
 
 /// The descriptors of the next message, close-on-exec; none after the last sender has closed. Never blocks.
 pub(crate) fn recv_fds(socket: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
+    receive(socket, MsgFlags::MSG_DONTWAIT)
+}
+
+/// The same of a message that may still have to be sent.
+pub(crate) fn await_fds(socket: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
+    receive(socket, MsgFlags::empty())
+}
+
+fn receive(socket: BorrowedFd<'_>, flags: MsgFlags) -> Result<Vec<OwnedFd>> {
     let mut byte = [0_u8; 1];
     let mut iov = [IoSliceMut::new(&mut byte)];
     let mut space = nix::cmsg_space!([i32; MAX_FDS]);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | flags;
     let message = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut iov, Some(&mut space), flags)?;
     let mut fds = Vec::new();
     for control in message.cmsgs()? {

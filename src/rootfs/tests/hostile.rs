@@ -212,7 +212,7 @@ fn without_mounts_of_its_own_the_host_keeps_its_mounts() {
         // Opened before chroot(2), it goes on to show all mounts of the namespace.
         let mut table = fs::File::open("/proc/self/mountinfo")?;
         nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-        let root = prepare(&plan, Sources::open(&plan, None)?, None)?;
+        let root = prepare(&plan, Sources::open(&plan, None)?, None, &mut || Ok(()))?;
         root.pivot(&plan, RootChange::Pivot)?;
         root.finish(&plan)?;
         ensure!(fs::read("/etc/hostname")? == b"image");

@@ -104,7 +104,7 @@ fn run_by(
     let sources = Sources::open(plan, None).map_err(|error| format!("{error:#}"))?;
     in_child(flags, || {
         nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-        let root = prepare(plan, sources, None)?;
+        let root = prepare(plan, sources, None, &mut || Ok(()))?;
         root.pivot(plan, change)?;
         root.finish(plan)?;
         ensure!(

@@ -224,7 +224,7 @@ fn run_cgroup(bundle: &Bundle, namespaced: bool, cgroups: &CgroupMounts) -> Resu
     };
     in_child(flags, || {
         nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-        let root = prepare(&plan, Sources::default(), Some(cgroups))?;
+        let root = prepare(&plan, Sources::default(), Some(cgroups), &mut || Ok(()))?;
         root.pivot(&plan, RootChange::Pivot)?;
         root.finish(&plan)?;
         ensure!(
