@@ -33,11 +33,6 @@ mod sys;
 mod testing;
 mod timings;
 
-/// Unit tests run in threads for long: they keep the system's.
-#[cfg(not(test))]
-#[global_allocator]
-static ALLOCATOR: sys::arena::Arena = sys::arena::Arena::new(&sys::arena::BLOCK);
-
 sys::start::entry!(run);
 
 #[cfg_attr(test, allow(dead_code))]

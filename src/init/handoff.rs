@@ -136,10 +136,9 @@ pub(super) fn await_start(child: &mut Child<'_>) -> Result<()> {
     };
     // The runtime that made this container ends now; from here on `start` is the only one to talk to.
     child.end = None;
-    let mut byte = [0_u8; 1];
     loop {
         // Held open for writing as well, so this blocks until a byte comes, and never sees an end of file.
-        match nix::unistd::read(gate.as_fd(), &mut byte) {
+        match sys::memory::read_idle(gate.as_fd()) {
             Ok(_) => return Ok(()),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno).context("wait on exec.fifo"),

@@ -35,7 +35,19 @@ impl Block {
 // SAFETY: a section for data that the program begins with as zero, and nothing else is in it.
 #[cfg(not(test))]
 #[unsafe(link_section = ".bss.rundlet_arena")]
-pub(crate) static BLOCK: Block = Block::new();
+pub(super) static BLOCK: Block = Block::new();
+
+/// Unit tests run in threads for long: they keep the system's.
+#[cfg(not(test))]
+#[global_allocator]
+static ALLOCATOR: Arena = Arena::new(&BLOCK);
+
+/// The part of the block that nobody has been given, from where and to where.
+#[cfg(all(not(test), target_arch = "x86_64", target_env = "musl"))]
+pub(super) fn unused() -> (usize, usize) {
+    let start = ALLOCATOR.start().addr();
+    (start + ALLOCATOR.used.load(Relaxed), start + SIZE)
+}
 
 /// `used` bytes from the start are given out; atomic, so that nothing has to be known about threads.
 pub(crate) struct Arena {

@@ -11,10 +11,13 @@ pub(crate) mod identity;
 pub(crate) mod ioctl;
 pub(crate) mod keyring;
 pub(crate) mod landlock;
+pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod pidfd;
 pub(crate) mod process;
 pub(crate) mod protect;
+#[cfg(all(not(test), target_arch = "x86_64", target_env = "musl"))]
+mod relocate;
 pub(crate) mod sched;
 pub(crate) mod scm;
 pub(crate) mod seccomp;

@@ -14,7 +14,7 @@ static ARGUMENTS: OnceLock<Vec<OsString>> = OnceLock::new();
 // this goes on. First comes what needs no libc (`early.rs`). What every start writes to is asked for at once, a call instead of
 // a fault for each page: the data that libc relocates and the first pages of the allocator behind it, then those of the stack;
 // more for a verb that reads a config. Each page costs 1.5 us, whether it is used or not. A kernel that does not know the
-// advice (before 5.14) refuses it, and all is as without.
+// advice (before 5.14) refuses it, and all is as without. Then `relocate.rs`.
 #[cfg(all(not(test), target_arch = "x86_64", target_env = "musl"))]
 std::arch::global_asm!(
     ".pushsection .text.rundlet_start, \"ax\", @progbits",
@@ -39,14 +39,17 @@ std::arch::global_asm!(
     "mov edx, {populate_write}",
     "mov eax, {madvise}",
     "syscall",
+    "lea rdi, [rip + _DYNAMIC]",
+    "lea rsi, [rip + __ehdr_start]",
+    "call rundlet_relocate",
     "xor edx, edx",
     "jmp _start",
     ".popsection",
     block = sym super::arena::BLOCK,
     madvise = const libc::SYS_madvise,
     populate_write = const libc::MADV_POPULATE_WRITE,
-    heap = const 4 * 4096,
-    stack = const 4 * 4096,
+    heap = const 3 * 4096,
+    stack = const 3 * 4096,
     more = const 16 * 4096,
 );
 
