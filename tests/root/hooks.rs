@@ -20,6 +20,8 @@ tests! {
     host poststop_runs_once_on_force;
     host run_runs_all;
     host namespaces_exist_in_create_runtime;
+    host hooks_of_the_runtime_are_in_its_network;
+    host create_container_hook_is_in_the_network;
 }
 
 const KINDS: [&str; 6] = [
@@ -269,6 +271,46 @@ fn namespaces_exist_in_create_runtime(cx: &Cx) {
     let wanted = fs::read_link(format!("/proc/{}/ns/net", container.pid())).unwrap();
     assert_eq!(read(&dir, "net").trim(), wanted.to_str().unwrap());
     container.end();
+}
+
+/// Also where the runtime itself has made the container's network namespace; and that one is finished by then.
+fn hooks_of_the_runtime_are_in_its_network(cx: &Cx) {
+    let mut bundle = cx.bundle();
+    let dir = log_dir(cx, &mut bundle);
+    let outside = ["prestart", "createRuntime", "poststart", "poststop"];
+    for kind in outside {
+        let script = format!("readlink /proc/self/ns/net >{}/{kind}", dir.display());
+        hook(&mut bundle, kind, &script);
+    }
+    let script = format!(
+        "pid=$(tr -d '\\n' | sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/;t;d'); nsenter -t $pid -n ip link show lo >{}/lo",
+        dir.display()
+    );
+    hook(&mut bundle, "createRuntime", &script);
+    let container = cx.start(&bundle);
+    let inside = fs::read_link(format!("/proc/{}/ns/net", container.pid())).unwrap();
+    container.end();
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    assert_ne!(own, inside);
+    for kind in outside {
+        assert_eq!(read(&dir, kind).trim(), own.to_str().unwrap(), "{kind}");
+    }
+    assert!(read(&dir, "lo").contains(",UP"), "{}", read(&dir, "lo"));
+}
+
+fn create_container_hook_is_in_the_network(cx: &Cx) {
+    let mut bundle = cx.bundle();
+    let dir = log_dir(cx, &mut bundle);
+    let script = format!(
+        "readlink /proc/self/ns/net >{0}/net; ip link show lo >{0}/lo",
+        dir.display()
+    );
+    hook(&mut bundle, "createContainer", &script);
+    let container = cx.create(&bundle);
+    let inside = fs::read_link(format!("/proc/{}/ns/net", container.pid())).unwrap();
+    container.end();
+    assert_eq!(read(&dir, "net").trim(), inside.to_str().unwrap());
+    assert!(read(&dir, "lo").contains(",UP"), "{}", read(&dir, "lo"));
 }
 
 fn poststop_runs_once_on_force(cx: &Cx) {
