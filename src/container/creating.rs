@@ -19,6 +19,7 @@ use crate::plan::delegation::Delegation;
 use crate::plan::hooks::longest;
 use crate::plan::host::Host;
 use crate::plan::namespaces::Kind;
+use crate::plan::outside::Outside;
 use crate::plan::rdt::Rdt;
 use crate::plan::resources::Resources;
 use crate::plan::state::Filtered;
@@ -91,6 +92,18 @@ impl Creating {
             record.cgroup = now;
             self.slot.write_cgroup(&record.cgroup)?;
         }
+        Ok(())
+    }
+
+    /// What a checkpoint will ask for, and nobody else: it need not be there before the init is.
+    pub(super) fn note_outside(&mut self, plan: &Plan) -> Result<()> {
+        let cgroup = self.cgroup.as_ref().context("no cgroup was planned")?;
+        let outside = Outside {
+            stdio: placement::standard_streams(&plan.process),
+            ..Outside::of(plan, &cgroup.mount_info())
+        };
+        let record = self.record.as_mut();
+        record.context("the container has no record")?.outside = Some(outside.into());
         Ok(())
     }
 
@@ -256,6 +269,7 @@ impl Ready {
             placement::make_network(&self.end)?;
         }
         self.cgroup()?.apply_beside_init(&self.plan.resources)?;
+        self.creating.note_outside(&self.plan)?;
         self.creating.prepare_record()
     }
 

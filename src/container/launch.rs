@@ -24,7 +24,6 @@ use crate::fs::atomic;
 use crate::init::{self, Child, ContainerPart, Groups, PidNamespace};
 use crate::plan::host::{Host, in_initial_user_namespace};
 use crate::plan::namespaces::Kind;
-use crate::plan::outside::Outside;
 use crate::plan::rootfs::MountNamespace;
 use crate::plan::{self, Plan};
 use crate::proto::{self, InitEnd, RuntimeEnd};
@@ -291,10 +290,7 @@ impl<'a> Launch<'a> {
             rdt: None,
             added: Vec::new(),
             mount_label: plan.rootfs.mount_label.clone(),
-            outside: Some(Kept::Known(Outside {
-                stdio: placement::standard_streams(&plan.process),
-                ..Outside::of(plan, &cgroup.mount_info())
-            })),
+            outside: None,
         };
         slot.write(&record)?;
         if let Some(filter) = &self.filter {

@@ -92,6 +92,7 @@ impl<'a> Restoring<'a> {
             "linux.namespaces: CRIU cannot join a cgroup namespace"
         );
         let mut creating = launch.reserve()?;
+        creating.note_outside(&launch.plan)?;
         let record = creating.record.as_ref();
         let outside = record.and_then(|record| record.outside.as_ref());
         let outside = outside.context("the container has no record")?;

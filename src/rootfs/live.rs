@@ -13,7 +13,7 @@ use nix::sys::stat::SFlag;
 
 use super::bases::Bases;
 use super::mount_table::Table;
-use super::target::{Tree, target};
+use super::target::{Known, Tree, target};
 use super::{mount, sources};
 use crate::fs::inroot::{self, Links};
 use crate::fs::procfs::ProcHandle;
@@ -131,6 +131,7 @@ fn whole(root: BorrowedFd<'_>) -> Tree<'_> {
     Tree {
         root,
         bases: Bases::default(),
+        known: Known::NotKept,
     }
 }
 

@@ -86,6 +86,7 @@ pub(crate) fn prepare(
     let mut tree = target::Tree {
         root: root.fd.as_fd(),
         bases: Bases::default(),
+        known: target::Known::of(plan.mounts.len()),
     };
     for op in &plan.mounts {
         if op.may_use_network() {

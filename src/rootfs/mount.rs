@@ -279,12 +279,12 @@ pub(super) fn tmpfs(op: &MountOp, fs: &FsMount, copy_up: bool, tree: &Tree<'_>) 
                     fs.data.push(("mode".to_owned(), Some(format!("{mode:o}"))));
                 }
                 covered = true;
-                checked(op, existing)?
+                checked(op, tree, existing)?
             }
             None if op.links.target == TargetLink::Itself => target(op, tree, true)?,
             None => {
                 let made = inroot::make_all(tree.root, &op.destination, DIR_MODE, links(op));
-                checked(op, made.map_err(|errno| target_error(op, errno))?)?
+                checked(op, tree, made.map_err(|errno| target_error(op, errno))?)?
             }
         },
     };
