@@ -109,6 +109,21 @@ fn a_link_into_proc_is_no_target() {
         error.starts_with("mounts[1]: ") && error.contains("into `/proc`"),
         "{error}"
     );
+    // The same behind so many others that their file system is known by now.
+    let other =
+        |index| format!(r#"{{"destination":"/mnt/{index}","source":"/etc","options":["bind"]}}"#);
+    let others: Vec<_> = (0..40).map(other).collect();
+    let plan = bundle.plan(
+        &PLAIN,
+        &format!("[{PROC},{},{bind}]", others.join(",")),
+        "",
+        "",
+    );
+    let error = run(&plan, MNT, || Ok(String::new())).unwrap_err();
+    assert!(
+        error.starts_with("mounts[41]: ") && error.contains("into `/proc`"),
+        "{error}"
+    );
     // A bind of something else on /proc, and of a procfs (P5).
     let other = r#"[{"destination":"/proc","source":"/etc","options":["bind"]}]"#;
     let error = run(&bundle.plan(&PLAIN, other, "", ""), MNT, || {
