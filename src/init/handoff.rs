@@ -136,9 +136,16 @@ pub(super) fn await_start(child: &mut Child<'_>) -> Result<()> {
     };
     // The runtime that made this container ends now; from here on `start` is the only one to talk to.
     child.end = None;
+    // A filter that is loaded by now may not take the calls to wait with little memory.
+    let idle = matches!(loading(child), None | Some(Loading::Last));
     loop {
         // Held open for writing as well, so this blocks until a byte comes, and never sees an end of file.
-        match sys::memory::read_idle(gate.as_fd()) {
+        let read = if idle {
+            sys::memory::read_idle(gate.as_fd())
+        } else {
+            nix::unistd::read(gate, &mut [0_u8; 1])
+        };
+        match read {
             Ok(_) => return Ok(()),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno).context("wait on exec.fifo"),

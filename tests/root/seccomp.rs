@@ -20,6 +20,7 @@ tests! {
     host newer_calls_get_enosys;
     host unknown_names_are_skipped;
     host without_no_new_privileges;
+    host what_waits_for_start_calls_little;
     host a_filter_that_allows_nothing_hangs_nobody = "runc 1.1.5 hangs or fails by chance";
     host all_architectures;
     host flags = "runc 1.1.5 takes none";
@@ -300,6 +301,22 @@ fn without_no_new_privileges(cx: &Cx) {
         .ok()
         .has("NoNewPrivs:0\nSeccomp:2\n1000\n")
         .has("Operation not permitted");
+}
+
+/// Loaded before the wait: what the runtime would like to call meanwhile may be death.
+fn what_waits_for_start_calls_little(cx: &Cx) {
+    let mut bundle = cx.script("echo here");
+    bundle.set("/process/noNewPrivileges", json!(false));
+    allow_but(
+        &mut bundle,
+        json!([{"names": ["madvise"], "action": "SCMP_ACT_KILL_PROCESS"}]),
+    );
+    let container = cx.create(&bundle);
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert_eq!(container.status(), "created");
+    container.call("start").ok();
+    container.wait_for("stopped");
+    container.call("delete").ok();
 }
 
 fn all_architectures(cx: &Cx) {
