@@ -114,7 +114,7 @@ impl Creating {
         let record = self.record.as_mut();
         let record = record.context("the container has no record")?;
         record.init = Some(status::identify(pid.as_raw())?);
-        let written = record.write_beside(self.slot.dir.as_fd());
+        let written = record.write_created(self.slot.dir.as_fd());
         written.with_context(|| format!("state of container `{}`", self.slot.id))?;
         self.prepared = Some(pid);
         Ok(())
@@ -417,7 +417,7 @@ impl Ready {
         if self.creating.prepared != Some(pid) {
             self.creating.prepare_record()?;
         }
-        record::put(self.state_dir())?;
+        record::put_created(self.state_dir())?;
         if let Some(path) = &self.pid_file {
             atomic::write_pid_file(path, pid.as_raw()).context("--pid-file")?;
         }

@@ -30,6 +30,7 @@ use crate::sys::fd::Later;
 /// Raised when an older rundlet could not understand the record any more.
 pub(crate) const VERSION: u32 = 1;
 pub(super) const FILE: &str = "state.json";
+const CREATED: &str = "state.json.created";
 
 /// A process that stays the same one: pids are reused, start times with them are not (Z5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,9 +158,9 @@ pub(crate) fn parse<T: Stored>(bytes: &[u8], id: &str) -> Result<T> {
     Ok(record)
 }
 
-/// From now on what was written beside holds.
-pub(crate) fn put(dir: BorrowedFd<'_>) -> Result<()> {
-    atomic::put(dir, OsStr::new(FILE))
+/// From now on what [`Record::write_created`] has written holds.
+pub(crate) fn put_created(dir: BorrowedFd<'_>) -> Result<()> {
+    atomic::put(dir, OsStr::new(CREATED), OsStr::new(FILE))
 }
 
 impl Brief {
@@ -174,14 +175,19 @@ impl Record {
     }
 
     pub(crate) fn write(&self, dir: BorrowedFd<'_>) -> Result<()> {
-        self.write_beside(dir)?;
-        put(dir)
+        self.write_beside(dir, FILE)?;
+        atomic::put(dir, OsStr::new(FILE), OsStr::new(FILE))
     }
 
-    /// All of it but that it holds, for [`put`].
-    pub(crate) fn write_beside(&self, dir: BorrowedFd<'_>) -> Result<()> {
+    /// What holds once the container is created, for [`put_created`]. Under a name of its own: a hook, or somebody else, may change
+    /// the record meanwhile.
+    pub(crate) fn write_created(&self, dir: BorrowedFd<'_>) -> Result<()> {
+        self.write_beside(dir, CREATED)
+    }
+
+    fn write_beside(&self, dir: BorrowedFd<'_>, name: &str) -> Result<()> {
         let bytes = serde_json::to_vec(self).context("write `state.json`")?;
-        atomic::write_beside(dir, OsStr::new(FILE), Mode::S_IRUSR | Mode::S_IWUSR, &bytes)
+        atomic::write_beside(dir, OsStr::new(name), Mode::S_IRUSR | Mode::S_IWUSR, &bytes)
     }
 
     pub(crate) fn has(&self, kind: Kind) -> bool {

@@ -19,7 +19,7 @@ use crate::sys::fd::done;
 /// Writes `bytes` to `.NAME` in `dir`, then renames it to `name`; `mode` is still cut by the umask.
 pub(crate) fn replace(dir: BorrowedFd<'_>, name: &OsStr, mode: Mode, bytes: &[u8]) -> Result<()> {
     write_beside(dir, name, mode, bytes)?;
-    put(dir, name)
+    put(dir, name, name)
 }
 
 /// The first half of [`replace`].
@@ -37,9 +37,9 @@ pub(crate) fn write_beside(
     written
 }
 
-/// The second half: what was written beside takes the name.
-pub(crate) fn put(dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
-    let temporary = beside(name);
+/// The second half: what was written beside `written` takes the name.
+pub(crate) fn put(dir: BorrowedFd<'_>, written: &OsStr, name: &OsStr) -> Result<()> {
+    let temporary = beside(written);
     let renamed = renameat(dir, temporary.as_os_str(), dir, name)
         .with_context(|| format!("rename `{}` into place", temporary.display()));
     if renamed.is_err() {
