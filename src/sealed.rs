@@ -11,7 +11,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::{Context as _, Result, anyhow};
 use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, SealFlag, fcntl, open, openat};
@@ -20,18 +20,15 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{HUGETLBFS_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::FsFlags;
 
-use crate::sys::protect::{ON_OVERLAY, SELF};
+use crate::sys::protect::{PROTECTED, SELF};
 use crate::{sys, timings};
 
 /// linux/memfd.h; missing from nix.
 const MFD_EXEC: MFdFlags = MFdFlags::from_bits_retain(0x10);
 
-/// This process has been seen to be the protected one.
-static PROTECTED: AtomicBool = AtomicBool::new(false);
-
 /// Returns at once in the protected process; otherwise executes the protected one in place of this.
 pub(crate) fn ensure() -> Result<()> {
-    if PROTECTED.load(Relaxed) || ON_OVERLAY.load(Relaxed) {
+    if PROTECTED.load(Relaxed) {
         return Ok(());
     }
     execute_protected().inspect_err(|_| timings::phase("protect"))

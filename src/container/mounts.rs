@@ -57,17 +57,12 @@ impl Change {
 }
 
 pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
-    let Change {
-        given,
-        mut live,
-        host,
-        _lock,
-    } = Change::begin(context, options)?;
-    let record = &live.container.record;
+    let mut change = Change::begin(context, options)?;
+    let record = &change.live.container.record;
     let outside = record.outside.as_ref();
     let outside = outside.map(|kept| kept.get("outside")).transpose()?;
     let plan = live_mounts::add(
-        &given,
+        &change.given,
         &live_mounts::Container {
             bundle: &record.state.bundle,
             has_user_namespace: record.has(Kind::User),
@@ -79,16 +74,16 @@ pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
         },
     )?;
     timings::phase("sources");
-    let user = user_namespace(&live, &plan)?;
+    let user = user_namespace(&change.live, &plan)?;
     let trees = live::open_sources(&plan, user.as_ref().map(OwnedFd::as_fd))?;
     drop(user);
     timings::phase("mount");
-    let helper = Helper::start(&host, &live, MountChange::Add(&plan, trees))?;
+    let helper = Helper::start(&change.host, &change.live, MountChange::Add(&plan, trees))?;
     let FromInit::Mounted(numbers) = helper.hear()? else {
         bail!("the process that mounts sent a message of another kind");
     };
-    let added = live_mounts::added(&given, &plan, &numbers)?;
-    let container = &mut live.container;
+    let added = live_mounts::added(&change.given, &plan, &numbers)?;
+    let container = &mut change.live.container;
     container.record.added.extend(added);
     // Should this fail, or this process be killed, the mounts are taken away again.
     container.slot.write(&container.record)?;
@@ -96,24 +91,19 @@ pub(crate) fn add(context: &Context, options: &MountsOptions) -> Result<()> {
 }
 
 pub(crate) fn remove(context: &Context, options: &MountsOptions) -> Result<()> {
-    let Change {
-        given,
-        mut live,
-        host,
-        _lock,
-    } = Change::begin(context, options)?;
-    let known = &live.container.record.added;
-    let places = live_mounts::remove(&given, known)?;
+    let mut change = Change::begin(context, options)?;
+    let known = &change.live.container.record.added;
+    let places = live_mounts::remove(&change.given, known)?;
     let going: Vec<_> = places.iter().map(|place| &known[*place]).collect();
     timings::phase("unmount");
-    let helper = Helper::start(&host, &live, MountChange::Remove(&going))?;
+    let helper = Helper::start(&change.host, &change.live, MountChange::Remove(&going))?;
     let answer = helper.hear()?;
     ensure!(
         answer == FromInit::Ready,
         "the process that unmounts sent a message of another kind"
     );
     helper.finish()?;
-    let container = &mut live.container;
+    let container = &mut change.live.container;
     for place in places {
         container.record.added.remove(place);
     }

@@ -1,7 +1,7 @@
-//! Makes network namespaces and brings their loopback interface up. Moves network devices of the runtime's network namespace into the container's, with their name or another, and with their
-//! addresses; and back again when the container does not come to be. Called by `container` after the clone and before the init
-//! goes on. Once the container runs they are the namespace's: when it ends the kernel sends physical devices to the host's
-//! first network namespace and destroys virtual ones.
+//! Makes network namespaces and brings their loopback interface up. Moves network devices of the runtime's network namespace into
+//! the container's, with their name or another, and with their addresses; and back again when the container does not come to be.
+//! Called by `container` after the clone and before the init goes on. Once the container runs they are the namespace's: when it
+//! ends the kernel sends physical devices to the host's first network namespace and destroys virtual ones.
 
 mod rtnetlink;
 

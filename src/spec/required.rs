@@ -1,8 +1,11 @@
 //! What the specification calls REQUIRED and oci_spec takes for 0 or false when it is not there, and the two fields it has
 //! under another name. A second, light pass over the text, which reads nothing but these. Called by `spec`.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use std::fmt::Formatter;
+use std::marker::PhantomData;
+
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// Of config.json. That it can be read is the check; but for the flags nobody asks for the values.
 #[derive(Deserialize)]
@@ -10,7 +13,7 @@ pub(super) struct Config {
     #[serde(rename = "process")]
     _process: Option<Process>,
     #[serde(rename = "mounts")]
-    _mounts: Option<Vec<Mount>>,
+    _mounts: Option<Each<Mount>>,
     linux: Option<Linux>,
 }
 
@@ -19,6 +22,28 @@ impl Config {
     pub(super) fn asks_for_monitoring(&self) -> bool {
         let rdt = self.linux.as_ref().and_then(|linux| linux.rdt.as_ref());
         rdt.is_some_and(|rdt| rdt.cmt == Some(true) || rdt.mbm == Some(true))
+    }
+}
+
+/// A list of which each element is read and none is kept: there may be thousands of mounts.
+struct Each<T>(PhantomData<T>);
+
+impl<'a, T: Deserialize<'a>> Deserialize<'a> for Each<T> {
+    fn deserialize<D: Deserializer<'a>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_seq(Each(PhantomData))
+    }
+}
+
+impl<'a, T: Deserialize<'a>> Visitor<'a> for Each<T> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a sequence")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<Self, A::Error> {
+        while list.next_element::<T>()?.is_some() {}
+        Ok(self)
     }
 }
 

@@ -8,7 +8,7 @@ use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::protect::{ON_OVERLAY, SELF, call, try_execute};
+use super::protect::{PROTECTED, SELF, call, try_execute};
 
 // statfs(2).
 const OVERLAYFS: u64 = 0x794c_7630;
@@ -107,7 +107,7 @@ fn is_protected() -> bool {
     match stat.f_type {
         OVERLAYFS => {
             let is = stat.f_flags & libc::ST_RDONLY != 0;
-            ON_OVERLAY.store(is, Relaxed);
+            PROTECTED.store(is, Relaxed);
             is
         }
         TMPFS | HUGETLBFS => true,

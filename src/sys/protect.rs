@@ -21,8 +21,8 @@ pub(crate) const SELF: &CStr = c"/proc/self/exe";
 const SECOND_LAYER: &CStr = c"/etc";
 /// The second layer for a program that lies in the first of these.
 const ROOT: &CStr = c"/";
-/// This program has been seen to run from such an overlay; otherwise it has to be looked at.
-pub(crate) static ON_OVERLAY: AtomicBool = AtomicBool::new(false);
+/// This process has been seen to be the protected one; otherwise it has to be looked at.
+pub(crate) static PROTECTED: AtomicBool = AtomicBool::new(false);
 /// The longest path of the program; fsconfig(2) takes no longer ones than a quarter of it.
 const LONGEST: usize = 1024;
 

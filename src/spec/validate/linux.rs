@@ -1,6 +1,7 @@
 //! Rules for the linux object but its sysctls. Pure; called by `validate`.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -117,7 +118,7 @@ fn user_mappings(linux: &Linux) -> Result<()> {
 }
 
 /// What the kernel demands of an id map, said before anything was started and with the entry's path.
-pub(super) fn mapping_rules(path: &str, mappings: &[LinuxIdMapping]) -> Result<()> {
+pub(super) fn mapping_rules(path: &dyn Display, mappings: &[LinuxIdMapping]) -> Result<()> {
     ensure!(
         mappings.len() <= MAPPINGS_LIMIT,
         "{path}: {} entries, the kernel takes at most {MAPPINGS_LIMIT}",

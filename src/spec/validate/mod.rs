@@ -134,7 +134,7 @@ fn mounts(spec: &Spec) -> Result<()> {
             ("gidMappings", mount.gid_mappings()),
         ] {
             let mappings = mappings.as_deref().unwrap_or_default();
-            linux::mapping_rules(&format!("mounts[{i}].{field}"), mappings)?;
+            linux::mapping_rules(&format_args!("mounts[{i}].{field}"), mappings)?;
         }
     }
     Ok(())
