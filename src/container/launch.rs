@@ -207,6 +207,7 @@ impl<'a> Launch<'a> {
         let Launch {
             host,
             plan,
+            filter,
             pid_file,
             pidfd_socket,
             ..
@@ -223,6 +224,7 @@ impl<'a> Launch<'a> {
         };
         timings::phase("placement and limits");
         ready.place(stage)?;
+        keep_filter(&ready.creating.slot, filter.as_ref())?;
         timings::phase("wait for init");
         ready.await_ready()?;
         if pids_while_made.is_some() {
@@ -293,15 +295,6 @@ impl<'a> Launch<'a> {
             outside: None,
         };
         slot.write(&record)?;
-        if let Some(filter) = &self.filter {
-            let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-            atomic::replace(
-                slot.dir.as_fd(),
-                OsStr::new(FILTER),
-                mode,
-                &filter.to_bytes(),
-            )?;
-        }
         // For the init alone, not for what exec starts later, hence not in the record.
         plan.process.env.extend(placement::listen_environment());
         if notifies {
@@ -375,6 +368,14 @@ impl<'a> Launch<'a> {
         drop((init_end, part, console));
         Ok((end, pid, pidfd))
     }
+}
+
+/// For `exec`, hence any time before the container counts as created.
+pub(super) fn keep_filter(slot: &Slot, filter: Option<&seccomp::Program>) -> Result<()> {
+    let Some(filter) = filter else { return Ok(()) };
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    let (directory, name) = (slot.dir.as_fd(), OsStr::new(FILTER));
+    atomic::replace(directory, name, mode, &filter.to_bytes())
 }
 
 fn plan_options(options: &CreateOptions) -> plan::Options {

@@ -13,7 +13,7 @@ use super::creating::Creating;
 use super::delete::Patience;
 use super::image_check::{check_namespaces, is_shared};
 use super::image_names::{namespace_key, read_descriptors, restored_mounts};
-use super::launch::Launch;
+use super::launch::{Launch, keep_filter};
 use super::options::{Context, RestoreOptions};
 use super::run::{Foreground, removed_after};
 use super::{Live, placement, status};
@@ -92,6 +92,7 @@ impl<'a> Restoring<'a> {
             "linux.namespaces: CRIU cannot join a cgroup namespace"
         );
         let mut creating = launch.reserve()?;
+        keep_filter(&creating.slot, launch.filter())?;
         creating.note_outside(&launch.plan)?;
         let record = creating.record.as_ref();
         let outside = record.and_then(|record| record.outside.as_ref());

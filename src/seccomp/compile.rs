@@ -13,6 +13,7 @@ use libc::sock_filter;
 use seccompiler::{BpfProgram, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
 use super::asm::{self, Assembler, Label, Test};
+use super::lookup;
 use super::names::{Abi, X32_BIT, abi};
 use super::rules::{self, Chain, FOREIGN, Span, Verdict};
 use super::segments::{self, Part};
@@ -25,7 +26,7 @@ const ARGS: u32 = 16;
 
 /// Compiles for a kernel whose own architecture is `native`.
 pub(crate) fn compile(profile: &Profile, native: Arch) -> Result<Vec<sock_filter>> {
-    let rules = rules::look_up(profile);
+    let rules = lookup::look_up(profile);
     let abis = covered(profile, native);
     let x32 = abis.iter().find(|abi| abi.arch == Arch::X32).copied();
     let mut compiler = Compiler {

@@ -7,6 +7,7 @@
 mod asm;
 pub(crate) mod compile;
 mod install;
+mod lookup;
 pub(crate) mod names;
 mod rules;
 mod segments;

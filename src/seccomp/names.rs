@@ -1,5 +1,7 @@
 //! Names of system calls to numbers, and what a filter must know of each architecture. Pure. Called by
-//! `rules` and `compile`.
+//! `lookup`, `rules` and `compile`.
+
+use std::cmp::Ordering;
 
 use super::tables::{ROWS, Row};
 use crate::plan::seccomp::Arch;
@@ -98,13 +100,9 @@ impl Abi {
     }
 
     /// The number of a call by name.
+    #[cfg(any(test, fuzzing))]
     pub(super) fn number_of(&self, name: &str) -> Option<u32> {
         row(name).and_then(|row| self.number(row))
-    }
-
-    /// Whether the architecture has socketcall(2) or ipc(2).
-    pub(super) fn multiplexes(&self) -> bool {
-        self.number_of("socketcall").is_some() || self.number_of("ipc").is_some()
     }
 
     /// Whether a number belongs to the list that grows with every kernel, so that a larger one is a newer call.
@@ -123,9 +121,26 @@ pub(super) const UNIFIED_NUMBERS: u32 = 424;
 
 /// The row of a name; `None` when no architecture has such a call.
 pub(super) fn row(name: &str) -> Option<&'static Row> {
-    ROWS.binary_search_by(|row| row.name().cmp(name))
-        .ok()
-        .and_then(|index| ROWS.get(index))
+    row_from(0, name).map(|(_, row)| row)
+}
+
+/// The same, and its place, searched for upwards from the row at `from`, in steps that double; where the name stands before that,
+/// in what is before.
+pub(super) fn row_from(from: usize, name: &str) -> Option<(usize, &'static Row)> {
+    let (mut low, mut high) = (0, from);
+    let mut step = 1;
+    while let Some(row) = ROWS.get(high) {
+        match row.order(name) {
+            Ordering::Less => low = high + 1,
+            Ordering::Equal => return Some((high, row)),
+            Ordering::Greater => break,
+        }
+        high += step;
+        step *= 2;
+    }
+    let between = ROWS.get(low..high.min(ROWS.len()))?;
+    let place = between.binary_search_by(|row| row.order(name)).ok()?;
+    Some((low + place, between.get(place)?))
 }
 
 /// Which call of socketcall(2) or ipc(2) does what the call `name` does, on architectures that have those two.
@@ -176,6 +191,21 @@ mod tests {
     fn rows_are_sorted_and_names_unique() {
         assert!(ROWS.windows(2).all(|pair| pair[0].name() < pair[1].name()));
         assert!(ROWS.len() > 500);
+    }
+
+    #[test]
+    fn every_row_is_found_from_everywhere() {
+        for (place, row) in ROWS.iter().enumerate() {
+            for from in [0, place / 2, place, place + 1, place + 40, ROWS.len()] {
+                let found = row_from(from, row.name()).map(|(place, _)| place);
+                assert_eq!(found, Some(place), "{} from {from}", row.name());
+            }
+        }
+        for name in ["", "_", "opena", "openatt", "zzz"] {
+            for from in 0..=ROWS.len() {
+                assert!(row_from(from, name).is_none(), "{name} from {from}");
+            }
+        }
     }
 
     /// Numbers taken from the kernel's tables by hand, one or two an architecture: they catch swapped columns.

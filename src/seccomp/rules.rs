@@ -11,8 +11,8 @@ use std::cmp::Ordering;
 
 use anyhow::{Result, bail};
 
+use super::lookup::Looked;
 use super::names::{self, Abi};
-use super::tables::Row;
 use crate::plan::seccomp::{Action, Arch, Compare, Condition, Profile, Rule};
 
 /// The answer to a number: a return word of the filter, or the index of a `Chain`.
@@ -38,30 +38,6 @@ pub(super) struct Chain {
 pub(super) struct Span<V> {
     pub(super) first: u32,
     pub(super) verdict: V,
-}
-
-/// A rule of the profile with its names looked up.
-pub(super) struct Looked<'p> {
-    pub(super) rule: &'p Rule,
-    pub(super) rows: Vec<&'static Row>,
-}
-
-/// Looks every name up once, for all architectures. Names no architecture knows fall away (N3).
-pub(super) fn look_up(profile: &Profile) -> Vec<Looked<'_>> {
-    let found = |rule: &Rule| {
-        rule.names
-            .iter()
-            .filter_map(|name| names::row(name))
-            .collect()
-    };
-    profile
-        .rules
-        .iter()
-        .map(|rule| Looked {
-            rule,
-            rows: found(rule),
-        })
-        .collect()
 }
 
 /// The word a filter returns for an action: SECCOMP_RET_* with its data.
@@ -99,16 +75,26 @@ pub(super) fn spans(
     chains: &mut Vec<Chain>,
 ) -> Result<Vec<Span<Verdict>>> {
     let default = word(profile.default);
-    let mut entries = entries(profile, rules, abi);
-    entries.sort_by_key(|entry| entry.number); // stable: entries of a number keep the profile's order
-    let mut verdicts = Vec::new();
-    for group in entries.chunk_by(|one, other| one.number == other.number) {
+    let entries = entries(profile, rules, abi);
+    // Number and place in one word: entries of a number keep the profile's order.
+    let mut order: Vec<u64> = entries
+        .iter()
+        .zip(0_u64..)
+        .map(|(entry, place)| u64::from(entry.number) << 32 | place)
+        .collect();
+    order.sort_unstable();
+    let mut verdicts = Vec::with_capacity(order.len());
+    let mut group: Vec<&Entry<'_>> = Vec::new();
+    for places in order.chunk_by(|one, other| one >> 32 == other >> 32) {
+        group.clear();
+        let place = |word: &u64| entries.get(usize::try_from(word & u64::from(u32::MAX)).ok()?);
+        group.extend(places.iter().filter_map(place));
         let Some(first) = group.first() else { continue };
         let verdict =
             if let Some(unconditional) = group.iter().find(|entry| entry.conditions.is_empty()) {
                 Verdict::Return(word(unconditional.rule.action))
             } else {
-                let chain = chain(group, abi, default)?;
+                let chain = chain(&group, abi, default)?;
                 Verdict::Chain(
                     chains
                         .iter()
@@ -125,15 +111,14 @@ pub(super) fn spans(
 }
 
 fn entries<'p>(profile: &Profile, rules: &[Looked<'p>], abi: Abi) -> Vec<Entry<'p>> {
-    let multiplexes = abi.multiplexes();
     let mut entries = Vec::with_capacity(512);
     for looked in rules
         .iter()
         .filter(|looked| looked.rule.action != profile.default)
     {
         let rule = looked.rule;
-        for row in &looked.rows {
-            if let Some(number) = abi.number(row) {
+        for call in &looked.calls {
+            if let Some(number) = call.number(abi) {
                 if rule.any_of.is_empty() {
                     entries.push(Entry {
                         number,
@@ -149,14 +134,7 @@ fn entries<'p>(profile: &Profile, rules: &[Looked<'p>], abi: Abi) -> Vec<Entry<'
                     });
                 }
             }
-            let through = if multiplexes {
-                names::multiplexed(row.name())
-            } else {
-                None
-            };
-            let Some((number, call)) =
-                through.and_then(|(by, call)| Some((abi.number_of(by)?, call)))
-            else {
+            let Some((number, call)) = call.through(abi) else {
                 continue;
             };
             // The real arguments lie behind a pointer, out of a filter's reach: argument 0 is the call's number
@@ -219,9 +197,9 @@ fn covers(one: &[Condition], other: &[Condition]) -> bool {
     (0..other.len()).any(|at| other.get(at..).is_some_and(|rest| rest.starts_with(one)))
 }
 
-fn chain(group: &[Entry<'_>], abi: Abi, otherwise: u32) -> Result<Chain> {
+fn chain(group: &[&Entry<'_>], abi: Abi, otherwise: u32) -> Result<Chain> {
     let mut sorted: Vec<&Entry<'_>> = Vec::with_capacity(group.len());
-    for entry in group {
+    for &entry in group {
         let conditions = &entry.conditions;
         // One that says less than an earlier one would be tried before it, against the order of the profile.
         let against = sorted.iter().find(|known| {
@@ -290,23 +268,15 @@ fn base(profile: &Profile, rules: &[Looked<'_>], abi: Abi, x32: bool) -> Vec<(u3
         profile.default,
         Action::Allow | Action::Log | Action::Trace(_)
     );
-    let multiplexes = abi.multiplexes();
     let newest = rules
         .iter()
-        .flat_map(|looked| &looked.rows)
-        .flat_map(|row| {
-            let through = if multiplexes {
-                names::multiplexed(row.name())
-            } else {
-                None
-            };
-            let through = through.and_then(|(by, _)| abi.number_of(by));
-            abi.number(row)
-                .filter(|number| abi.counts(*number))
-                .into_iter()
-                .chain(through)
+        .flat_map(|looked| &looked.calls)
+        .map(|call| {
+            let own = call.number(abi).filter(|number| abi.counts(*number));
+            own.max(call.through(abi).map(|(by, _)| by))
         })
-        .max();
+        .max()
+        .flatten();
     if let (Some(newest), false) = (newest, passes) {
         match abi.arch {
             // s390 passes numbers it does not know as 0, through a call that no program makes otherwise.

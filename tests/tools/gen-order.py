@@ -9,7 +9,7 @@ As root on x86_64, on a host with cgroup v2 mounted somewhere. Runs the commands
 all that it clones, for a minute. Names are written without the hashes of crates, which change with each compiler; one that is
 no more is passed over by the linker, so the file need not be made again for each change.
 """
-import bisect, ctypes, os, re, signal, subprocess, sys, time
+import bisect, ctypes, json, os, re, signal, subprocess, sys, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../../conformance/bench"))
@@ -34,7 +34,7 @@ def mapped(pid, name):
     return (int(own[0][0], 16), int(own[-1][1], 16)) if own else None
 
 
-def step(argv, seen):
+def step(argv, seen, directory="/"):
     """Adds offsets of the code that runs."""
     name, first = os.path.basename(argv[0]), os.fork()
     if not first:
@@ -42,16 +42,25 @@ def step(argv, seen):
         os.kill(os.getpid(), signal.SIGSTOP)
         null = os.open("/dev/null", os.O_RDWR)
         os.dup2(null, 0), os.dup2(null, 1)
+        os.chdir(directory)
         os.execv(argv[0], argv)
     os.waitpid(first, 0)
     PTRACE(SETOPTIONS, first, None, FORKS_CLONES_EXECS_KILL)
     PTRACE(CONT, first, None, None)
-    places, end = {}, time.time() + 120
-    while time.time() < end:
-        pid, status = os.waitpid(-1, WALL)
+    places, end, quiet = {}, time.time() + 120, None
+    # A container that is created goes on waiting, and is seen again with what starts it.
+    while time.time() < end and (quiet is None or time.time() < quiet):
+        try:
+            pid, status = os.waitpid(-1, WALL | (0 if quiet is None else os.WNOHANG))
+        except ChildProcessError:
+            return
+        if not pid:
+            time.sleep(0.01)
+            continue
+        quiet = quiet and time.time() + 0.5
         if os.WIFEXITED(status) or os.WIFSIGNALED(status):
             if pid == first:
-                return
+                quiet = time.time() + 0.5
             continue
         sig, event, deliver = os.WSTOPSIG(status), status >> 16, 0
         if event == EVENT_EXEC or pid not in places:
@@ -84,6 +93,18 @@ def names(binary, seen):
             yield re.sub(r"Cs[0-9a-zA-Z]{9,14}_", "Cs*_", name)
 
 
+def as_spec_writes(all_of_it, rt):
+    """A bundle as people begin with one."""
+    path = all_of_it.work + "/written"
+    os.mkdir(path)
+    subprocess.run([rt.path, "spec", "--bundle", path], check=True)
+    config = json.load(open(path + "/config.json"))
+    config["process"] |= {"terminal": False, "args": ["/bin/tiny"]}
+    config["root"]["path"] = all_of_it.rootfs
+    json.dump(config, open(path + "/config.json", "w"))
+    return path
+
+
 def main():
     binary = os.path.abspath(sys.argv[1])
     bench.own_world()
@@ -106,6 +127,10 @@ def main():
         step(rt.verb("delete", ident), seen)
         step([rt.path, "--version"], seen)
         step(rt.run("run", "tiny", all_of_it.ident()), seen)
+        step([rt.path, "--root", rt.root, "run", all_of_it.ident()], seen, as_spec_writes(all_of_it, rt))
+        ident = all_of_it.ident()
+        step(rt.run("create", "sleep", ident), seen)
+        step(rt.verb("delete", ident, "--force"), seen)
         ident = all_of_it.up(rt)
         step(rt.verb("exec", ident, "/bin/tiny"), seen)
         all_of_it.down(rt, ident)
@@ -120,6 +145,8 @@ def main():
         if name == "rundlet_start":
             print("    *crt1.o(.text .text.*)")
     print("    *(.text.*7rundlet7seccomp*)\n  }\n}\nINSERT BEFORE .text;\n"
+          "/* 55 KB that a container without a filter never reads. */\n"
+          "SECTIONS\n{\n  .rodata.last : { *(.rodata.*7rundlet7seccomp6tables*) }\n}\nINSERT AFTER .rodata;\n"
           "/* Behind all other data: src/sys/arena.rs. */\n"
           "SECTIONS\n{\n  .bss.last (NOLOAD) : { *(.bss.rundlet_arena) }\n}\nINSERT AFTER .bss;")
 

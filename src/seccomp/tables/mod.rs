@@ -1,5 +1,7 @@
 //! The shape of the generated table in `rows.rs`. Only `seccomp/names.rs` reads it.
 
+use std::cmp::Ordering;
+
 mod rows;
 
 /// Columns of a row; which is which stands in `names::abi`.
@@ -48,9 +50,18 @@ impl Row {
         row
     }
 
+    #[cfg(any(test, fuzzing))]
     pub(super) fn name(&self) -> &str {
-        let name = self.name.get(..self.length.into()).unwrap_or_default();
-        std::str::from_utf8(name).unwrap_or_default()
+        std::str::from_utf8(self.bytes()).unwrap_or_default()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.name.get(..self.length.into()).unwrap_or_default()
+    }
+
+    /// How its name stands to another.
+    pub(super) fn order(&self, name: &str) -> Ordering {
+        self.bytes().cmp(name.as_bytes())
     }
 
     /// The number in a column, where there is such a call.
