@@ -77,7 +77,7 @@ type Pair = (Verdict, Verdict);
 
 /// Puts two lists of spans, each covering everything, over each other.
 fn fold(one: &[Span<Verdict>], other: &[Span<Verdict>]) -> Vec<Span<Pair>> {
-    let mut folded: Vec<Span<Pair>> = Vec::with_capacity(one.len() + other.len());
+    let mut folded: Vec<Span<Pair>> = Vec::new();
     let (mut left, mut right) = (one.iter().peekable(), other.iter().peekable());
     let (Some(mut a), Some(mut b)) = (left.next(), right.next()) else {
         return folded;
@@ -106,7 +106,7 @@ fn fold(one: &[Span<Verdict>], other: &[Span<Verdict>]) -> Vec<Span<Pair>> {
 /// What has been placed already, to be placed once.
 #[derive(PartialEq, Eq)]
 enum Placed {
-    Chain(usize),
+    Chain(u16),
     Split(Pair),
 }
 
@@ -151,7 +151,7 @@ impl Compiler {
             Verdict::Chain(index) => self.once(Placed::Chain(index), |compiler| {
                 let chains = std::mem::take(&mut compiler.chains);
                 let label = chains
-                    .get(index)
+                    .get(usize::from(index))
                     .context("a missing chain")
                     .and_then(|chain| compiler.chain(chain));
                 compiler.chains = chains;

@@ -9,7 +9,7 @@
 
 use std::cmp::Ordering;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::lookup::Looked;
 use super::names::{self, Abi};
@@ -19,7 +19,7 @@ use crate::plan::seccomp::{Action, Arch, Compare, Condition, Profile, Rule};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {
     Return(u32),
-    Chain(usize),
+    Chain(u16),
 }
 
 /// Rules with conditions, in the order they are tried.
@@ -58,11 +58,33 @@ pub(super) fn word(action: Action) -> u32 {
 pub(super) const FOREIGN: u32 = libc::SECCOMP_RET_KILL_THREAD;
 const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
 
-/// One rule for one number.
-struct Entry<'p> {
-    number: u32,
+/// What a rule says of one of its lists of conditions.
+struct Case<'p> {
     rule: &'p Rule,
     conditions: Vec<Condition>,
+}
+
+/// What the rules say of each number: a word with the number in its high half and the index of a case in the low one. Sorted, the
+/// cases of a number stand in the order of the profile.
+struct Entries<'p> {
+    cases: Vec<Case<'p>>,
+    words: Vec<u64>,
+}
+
+impl<'p> Entries<'p> {
+    fn case(&mut self, rule: &'p Rule, conditions: Vec<Condition>) -> usize {
+        self.cases.push(Case { rule, conditions });
+        self.cases.len() - 1
+    }
+
+    fn push(&mut self, number: u32, case: usize) {
+        self.words.push(u64::from(number) << 32 | case as u64);
+    }
+
+    fn of(&self, word: u64) -> Option<&Case<'p>> {
+        let index = usize::try_from(word & u64::from(u32::MAX)).ok()?;
+        self.cases.get(index)
+    }
 }
 
 /// The verdicts of all numbers on an architecture. New chains are added to `chains`. `x32` says whether numbers
@@ -76,65 +98,58 @@ pub(super) fn spans(
 ) -> Result<Vec<Span<Verdict>>> {
     let default = word(profile.default);
     let entries = entries(profile, rules, abi);
-    // Number and place in one word: entries of a number keep the profile's order.
-    let mut order: Vec<u64> = entries
-        .iter()
-        .zip(0_u64..)
-        .map(|(entry, place)| u64::from(entry.number) << 32 | place)
-        .collect();
-    order.sort_unstable();
-    let mut verdicts = Vec::with_capacity(order.len());
-    let mut group: Vec<&Entry<'_>> = Vec::new();
-    for places in order.chunk_by(|one, other| one >> 32 == other >> 32) {
+    let mut verdicts = Vec::with_capacity(entries.words.len());
+    let mut group: Vec<&Case<'_>> = Vec::new();
+    for words in entries
+        .words
+        .chunk_by(|one, other| one >> 32 == other >> 32)
+    {
+        let number = words
+            .first()
+            .and_then(|word| u32::try_from(word >> 32).ok());
+        let Some(number) = number else { continue };
         group.clear();
-        let place = |word: &u64| entries.get(usize::try_from(word & u64::from(u32::MAX)).ok()?);
-        group.extend(places.iter().filter_map(place));
-        let Some(first) = group.first() else { continue };
-        let verdict =
-            if let Some(unconditional) = group.iter().find(|entry| entry.conditions.is_empty()) {
-                Verdict::Return(word(unconditional.rule.action))
-            } else {
-                let chain = chain(&group, abi, default)?;
-                Verdict::Chain(
-                    chains
-                        .iter()
-                        .position(|known| *known == chain)
-                        .unwrap_or_else(|| {
-                            chains.push(chain);
-                            chains.len() - 1
-                        }),
-                )
-            };
-        verdicts.push((first.number, verdict));
+        group.extend(words.iter().filter_map(|word| entries.of(*word)));
+        let unconditional = group.iter().find(|case| case.conditions.is_empty());
+        let verdict = if let Some(unconditional) = unconditional {
+            Verdict::Return(word(unconditional.rule.action))
+        } else {
+            let chain = chain(&group, number, abi, default)?;
+            let known = chains.iter().position(|known| *known == chain);
+            let index = known.unwrap_or_else(|| {
+                chains.push(chain);
+                chains.len() - 1
+            });
+            Verdict::Chain(u16::try_from(index).context("too many seccomp conditions")?)
+        };
+        verdicts.push((number, verdict));
     }
     Ok(overlay(&base(profile, rules, abi, x32), &verdicts))
 }
 
-fn entries<'p>(profile: &Profile, rules: &[Looked<'p>], abi: Abi) -> Vec<Entry<'p>> {
-    let mut entries = Vec::with_capacity(512);
-    for looked in rules
-        .iter()
-        .filter(|looked| looked.rule.action != profile.default)
-    {
+fn entries<'p>(profile: &Profile, rules: &[Looked<'p>], abi: Abi) -> Entries<'p> {
+    let mut entries = Entries {
+        cases: Vec::with_capacity(64),
+        words: Vec::with_capacity(512),
+    };
+    let rules = rules.iter();
+    for looked in rules.filter(|looked| looked.rule.action != profile.default) {
         let rule = looked.rule;
-        for call in &looked.calls {
-            if let Some(number) = call.number(abi) {
-                if rule.any_of.is_empty() {
-                    entries.push(Entry {
-                        number,
-                        rule,
-                        conditions: Vec::new(),
-                    });
-                }
-                for conditions in &rule.any_of {
-                    entries.push(Entry {
-                        number,
-                        rule,
-                        conditions: normal(conditions, abi),
-                    });
-                }
+        let first = entries.cases.len();
+        if rule.any_of.is_empty() {
+            entries.case(rule, Vec::new());
+        }
+        for conditions in &rule.any_of {
+            entries.case(rule, normal(conditions, abi));
+        }
+        let cases = first..entries.cases.len();
+        for number in looked.rows.iter().filter_map(|row| abi.number(row)) {
+            for case in cases.clone() {
+                entries.push(number, case);
             }
-            let Some((number, call)) = call.through(abi) else {
+        }
+        for (by, call) in &looked.through {
+            let Some(number) = abi.number(by) else {
                 continue;
             };
             // The real arguments lie behind a pointer, out of a filter's reach: argument 0 is the call's number
@@ -142,27 +157,19 @@ fn entries<'p>(profile: &Profile, rules: &[Looked<'p>], abi: Abi) -> Vec<Entry<'
             let is_call = Condition {
                 arg: 0,
                 compare: Compare::Eq,
-                value: call,
+                value: *call,
             };
-            if rule.any_of.is_empty() {
-                entries.push(Entry {
-                    number,
-                    rule,
-                    conditions: vec![is_call],
-                });
-            }
-            for conditions in &rule.any_of {
-                let mut conditions = normal(conditions, abi);
-                conditions.retain(|condition| condition.arg != 0);
-                conditions.insert(0, is_call);
-                entries.push(Entry {
-                    number,
-                    rule,
-                    conditions,
-                });
+            for direct in cases.clone() {
+                let conditions = entries.cases.get(direct).map(|case| &case.conditions);
+                let others = conditions.into_iter().flatten();
+                let others = others.filter(|condition| condition.arg != 0).copied();
+                let conditions = std::iter::once(is_call).chain(others).collect();
+                let case = entries.case(rule, conditions);
+                entries.push(number, case);
             }
         }
     }
+    entries.words.sort_unstable();
     entries
 }
 
@@ -197,8 +204,8 @@ fn covers(one: &[Condition], other: &[Condition]) -> bool {
     (0..other.len()).any(|at| other.get(at..).is_some_and(|rest| rest.starts_with(one)))
 }
 
-fn chain(group: &[&Entry<'_>], abi: Abi, otherwise: u32) -> Result<Chain> {
-    let mut sorted: Vec<&Entry<'_>> = Vec::with_capacity(group.len());
+fn chain(group: &[&Case<'_>], number: u32, abi: Abi, otherwise: u32) -> Result<Chain> {
+    let mut sorted: Vec<&Case<'_>> = Vec::with_capacity(group.len());
     for &entry in group {
         let conditions = &entry.conditions;
         // One that says less than an earlier one would be tried before it, against the order of the profile.
@@ -208,7 +215,7 @@ fn chain(group: &[&Entry<'_>], abi: Abi, otherwise: u32) -> Result<Chain> {
         if let Some(known) = against {
             bail!(
                 "linux.seccomp.syscalls[{}].action: contradicts linux.seccomp.syscalls[{}], which has the same \
-                 conditions{} for the same call (number {} on {:?})",
+                 conditions{} for the same call (number {number} on {:?})",
                 entry.rule.position,
                 known.rule.position,
                 if known.conditions.len() > conditions.len() {
@@ -216,7 +223,6 @@ fn chain(group: &[&Entry<'_>], abi: Abi, otherwise: u32) -> Result<Chain> {
                 } else {
                     ""
                 },
-                entry.number,
                 abi.arch
             );
         }
@@ -270,13 +276,12 @@ fn base(profile: &Profile, rules: &[Looked<'_>], abi: Abi, x32: bool) -> Vec<(u3
     );
     let newest = rules
         .iter()
-        .flat_map(|looked| &looked.calls)
-        .map(|call| {
-            let own = call.number(abi).filter(|number| abi.counts(*number));
-            own.max(call.through(abi).map(|(by, _)| by))
+        .flat_map(|looked| {
+            let own = looked.rows.iter().filter_map(|row| abi.number(row));
+            let through = looked.through.iter().filter_map(|(by, _)| abi.number(by));
+            own.filter(|number| abi.counts(*number)).chain(through)
         })
-        .max()
-        .flatten();
+        .max();
     if let (Some(newest), false) = (newest, passes) {
         match abi.arch {
             // s390 passes numbers it does not know as 0, through a call that no program makes otherwise.
@@ -307,7 +312,7 @@ fn base(profile: &Profile, rules: &[Looked<'_>], abi: Abi, x32: bool) -> Vec<(u3
 
 /// Lays the verdicts of single numbers over the base and joins neighbours of the same verdict.
 fn overlay(base: &[(u32, u32)], singles: &[(u32, Verdict)]) -> Vec<Span<Verdict>> {
-    let mut spans: Vec<Span<Verdict>> = Vec::with_capacity(singles.len());
+    let mut spans: Vec<Span<Verdict>> = Vec::new();
     let mut put = |first: u64, verdict: Verdict| {
         if let (Ok(first), false) = (
             u32::try_from(first),

@@ -247,6 +247,8 @@ fn read_whole(mut file: std::fs::File, path: &Path) -> Result<Vec<u8>> {
         }
     }
     bytes.truncate(filled);
+    // What was only guessed is taken next.
+    bytes.shrink_to_fit();
     Ok(bytes)
 }
 

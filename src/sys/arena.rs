@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 const SIZE: usize = 512 * 1024;
 /// Of the block, and so the highest that is served from it.
 const ALIGN: usize = 4096;
+/// What is larger goes to the system's at once: a list that grows so far would leave as much behind with each step, and the system
+/// moves it without a copy.
+const LARGEST: usize = 32 << 10;
 /// Of everything, as with the system's allocator: control messages of sockets are read and written in a list of bytes.
 const LEAST_ALIGN: usize = align_of::<libc::cmsghdr>();
 
@@ -79,7 +82,7 @@ impl Arena {
 
     fn take(&self, layout: Layout) -> Option<*mut u8> {
         // A block of no bytes would lie where the next one does.
-        if layout.align() > ALIGN || layout.size() == 0 {
+        if layout.align() > ALIGN || layout.size() == 0 || layout.size() > LARGEST {
             return None;
         }
         let mut used = self.used.load(Relaxed);
@@ -151,9 +154,9 @@ unsafe impl GlobalAlloc for Arena {
             // SAFETY: as in `dealloc`.
             return unsafe { System.realloc(pointer, layout, size) };
         };
-        let grown = at.checked_add(size);
-        if size <= layout.size() || grown.is_some_and(|end| self.move_end(at + layout.size(), end))
-        {
+        let end = at.checked_add(size);
+        let fits = end.is_some_and(|end| self.move_end(at + layout.size(), end));
+        if fits || size <= layout.size() {
             return pointer;
         }
         // SAFETY: the caller vouches for size and alignment.
@@ -206,7 +209,7 @@ mod tests {
             // SAFETY: it has that layout.
             unsafe { arena.dealloc(given.as_mut_ptr(), layout(bytes, 1)) };
         };
-        for bytes in [64, 32, 100, 1, 5000, SIZE] {
+        for bytes in [64, 32, 100, 1, 5000, LARGEST] {
             zero(bytes);
         }
         // SAFETY: used as the trait asks.
@@ -226,10 +229,13 @@ mod tests {
         static BLOCK: Block = Block::new();
         static ARENA: Arena = Arena::new(&BLOCK);
         let arena = &ARENA;
-        assert!(arena.take(layout(SIZE + 1, 1)).is_none());
+        assert!(arena.take(layout(LARGEST + 1, 1)).is_none());
         assert!(arena.take(layout(8, 2 * ALIGN)).is_none());
         assert!(arena.take(layout(0, 1)).is_none());
-        assert!(arena.take(layout(SIZE - 9, 1)).is_some());
+        for _ in 1..SIZE / LARGEST {
+            assert!(arena.take(layout(LARGEST, 1)).is_some());
+        }
+        assert!(arena.take(layout(LARGEST - 9, 1)).is_some());
         assert!(arena.take(layout(9, 1)).is_none());
         let last = arena.take(layout(1, 1)).unwrap();
         assert_eq!(arena.place(last), Some(SIZE - 8), "aligned all the same");
@@ -250,6 +256,11 @@ mod tests {
         // SAFETY: it has that layout.
         let grown = unsafe { arena.realloc(first, small, 32) };
         assert_eq!(grown, first);
+        // SAFETY: it has that layout.
+        let less = unsafe { arena.realloc(grown, layout(32, 8), 24) };
+        assert_eq!((less, arena.used.load(Relaxed)), (first, 24));
+        // SAFETY: it has that layout.
+        let grown = unsafe { arena.realloc(less, layout(24, 8), 32) };
         // SAFETY: a second one, to be in the way.
         let _ = unsafe { arena.alloc(small) };
         // SAFETY: it has 32 bytes now.
