@@ -6,8 +6,8 @@
     touch src/main.rs       # for cargo, which does not know of the file
 
 As root on x86_64, on a host with cgroup v2 mounted somewhere. Runs the commands one instruction at a time (ptrace(2)), itself and
-all that it clones, for a minute. Names are written without the hashes of crates, which change with each compiler; one that is
-no more is passed over by the linker, so the file need not be made again for each change.
+all that it clones, which takes minutes. Names are written without the hashes of crates, which change with each compiler; one that
+is no more is passed over by the linker, so the file need not be made again for each change.
 """
 import bisect, ctypes, json, os, re, signal, subprocess, sys, time
 
