@@ -36,7 +36,7 @@ pub(crate) fn ensure() -> Result<()> {
 
 fn execute_protected() -> Result<()> {
     if is_protected()? {
-        PROTECTED.store(true, Relaxed);
+        sys::protect::hold();
         return Ok(());
     }
     let args = sys::start::arguments()

@@ -24,7 +24,7 @@ use crate::plan::rdt::Rdt;
 use crate::plan::resources::Resources;
 use crate::plan::state::Filtered;
 use crate::proto::{ANSWER_LIMIT, FromInit, RuntimeEnd, ToInit};
-use crate::sys::pidfd;
+use crate::sys::{pidfd, protect};
 use crate::{hooks, log, net, rdt};
 
 /// Measured by `conformance/memory/minimum.py`: the most that any shape of container needed on v1 or v2, rounded up.
@@ -347,6 +347,8 @@ impl Ready {
     }
 
     pub(super) fn await_ready(&mut self) -> Result<()> {
+        // While the init is at work.
+        protect::release();
         loop {
             match self.receive()? {
                 FromInit::TimeReady => {

@@ -260,6 +260,7 @@ impl Tenant {
         tenant.end.send(ToInit::Placed(pid.as_raw()))?;
         tenant.adopt()?;
         timings::phase("wait for the process");
+        sys::protect::release();
         loop {
             match tenant.receive()? {
                 FromInit::Listener(number) => tenant.hand_over_listener(live, number)?,

@@ -20,7 +20,7 @@ use crate::proto::{self, FromInit, RuntimeEnd, ToInit};
 use crate::rootfs::live;
 use crate::sys::clone::{CloneRequest, Cloned, clone3};
 use crate::sys::pidfd;
-use crate::{sealed, spec, timings};
+use crate::{sealed, spec, sys, timings};
 
 /// A file system of the container's, which has the places to mount on, may not answer. With the time for the end of the process it is
 /// less than others wait for the lock.
@@ -38,6 +38,7 @@ struct Change {
 impl Change {
     fn begin(context: &Context, options: &MountsOptions) -> Result<Change> {
         sealed::ensure()?;
+        sys::protect::release();
         timings::phase("list of mounts");
         let given = spec::load_mounts(&options.from)?;
         timings::phase("state");

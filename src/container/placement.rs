@@ -32,6 +32,10 @@ use crate::{console, log, net, sd_notify};
 pub(super) fn preserve_descriptors(asked: u32) -> Result<u32> {
     let activated = sd_notify::listen_fds();
     let count = activated + asked;
+    if count > 0 {
+        // Its number may be one that the caller has not opened.
+        sys::protect::release();
+    }
     for number in 3..3 + count {
         let number = i32::try_from(number).context("--preserve-fds")?;
         ensure!(

@@ -56,6 +56,7 @@ pub(crate) fn clone3(request: &CloneRequest<'_>) -> Result<Cloned> {
     let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size) };
     let pid = check(ret)?;
     if pid == 0 {
+        super::protect::release();
         return Ok(Cloned::Child);
     }
     // SAFETY: clone3 succeeded with CLONE_PIDFD, so the kernel stored a fresh descriptor that nobody else owns.

@@ -2,13 +2,15 @@
 //! layer (E1). Called by `early.rs` before libc has started, which spares a command a whole start, and by `sealed` where that
 //! was not done.
 //!
-//! What must be true, for the first of the two: nothing here needs the heap, relocated data or a thread's own, nothing can panic,
-//! and nothing calls into libc, which is done by addresses that are relocated: no clearing of arrays, no strlen(3), no comparing of
-//! texts of unknown length. What fails is left as it was and said by a number, for the other caller to deal with.
+//! What must be true, for the first of the two: nothing that it calls needs the heap, relocated data or a thread's own, nothing can
+//! panic, and nothing calls into libc, which is done by addresses that are relocated: no clearing of arrays, no strlen(3), no
+//! comparing of texts of unknown length. What fails is left as it was and said by a number, for the other caller to deal with.
 
 use std::ffi::{CStr, CString, c_char, c_long, c_uint};
 use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use nix::errno::Errno;
 
@@ -23,6 +25,8 @@ const SECOND_LAYER: &CStr = c"/etc";
 const ROOT: &CStr = c"/";
 /// This process has been seen to be the protected one; otherwise it has to be looked at.
 pub(crate) static PROTECTED: AtomicBool = AtomicBool::new(false);
+/// Descriptors below this are the standard streams.
+const STDIO: usize = 3;
 /// The longest path of the program; fsconfig(2) takes no longer ones than a quarter of it.
 const LONGEST: usize = 1024;
 
@@ -71,6 +75,8 @@ pub(super) unsafe fn try_execute(args: *const *const c_char, env: *const *const 
     unsafe { from_overlay([directory, second.as_ptr().addr()], name, args, env) }
 }
 
+/// The overlay stays open in what is executed, see [`release`], unless it would stand in the place of a standard stream (F1).
+///
 /// # Safety
 /// As [`try_execute`]; layers and name are addresses of strings.
 unsafe fn from_overlay(
@@ -84,27 +90,61 @@ unsafe fn from_overlay(
         Ok(tree) => tree,
         Err(error) => return error,
     };
-    let flags = libc::O_PATH | libc::O_CLOEXEC | libc::O_NOFOLLOW;
-    let flags = flags.cast_unsigned() as usize;
-    let arguments = [tree, name, flags, 0, 0];
-    // SAFETY: the kernel reads one string.
-    let error = match unsafe { call(libc::SYS_openat, arguments) } {
-        Err(error) => error,
-        Ok(file) => {
-            let here = libc::AT_EMPTY_PATH.cast_unsigned() as usize;
-            let arguments = [file, c"".as_ptr().addr(), args.addr(), env.addr(), here];
-            // SAFETY: lists and strings, as the caller vouches. It does not return on success.
-            let error = unsafe { call(libc::SYS_execveat, arguments) };
-            close(file);
-            error.err().unwrap_or(libc::EIO)
-        }
-    };
+    if tree < STDIO {
+        let cloexec = libc::FD_CLOEXEC.cast_unsigned() as usize;
+        let arguments = [tree, libc::F_SETFD.cast_unsigned() as usize, cloexec, 0, 0];
+        // SAFETY: the call takes integers.
+        let _ = unsafe { call(libc::SYS_fcntl, arguments) };
+    }
+    let flags = libc::AT_SYMLINK_NOFOLLOW.cast_unsigned() as usize;
+    let arguments = [tree, name, args.addr(), env.addr(), flags];
+    // SAFETY: a string and lists of strings, as the caller vouches. It does not return on success.
+    let error = unsafe { call(libc::SYS_execveat, arguments) };
+    let error = error.err().unwrap_or(libc::EIO);
     close(tree);
     error
 }
 
 /// The descriptor of the mount.
 ///
+/// The descriptor of the overlay that this program was executed from, by the name that the kernel gives such a file
+/// (AT_EXECFN: /dev/fd/NUMBER/NAME), which no caller and no container chooses for a protected program.
+fn tree() -> Option<RawFd> {
+    // SAFETY: the call reads what the kernel has laid beside the stack.
+    let name = unsafe { libc::getauxval(libc::AT_EXECFN) };
+    let name = std::ptr::with_exposed_provenance::<c_char>(usize::try_from(name).ok()?);
+    if name.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel's string lies there for as long as the process lives.
+    let name = unsafe { CStr::from_ptr(name) };
+    let rest = name.to_str().ok()?.strip_prefix("/dev/fd/")?;
+    let number: usize = rest.split_once('/')?.0.parse().ok()?;
+    RawFd::try_from(number).ok().filter(|_| number >= STDIO)
+}
+
+/// This process is the protected one. What it will execute does not get the overlay.
+pub(crate) fn hold() {
+    PROTECTED.store(true, Relaxed);
+    if let Some(tree) = tree() {
+        // SAFETY: the call takes integers.
+        unsafe { libc::fcntl(tree, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}
+
+/// Closes the overlay, once; the program goes on in it. Who closes it last waits for all CPUs (some 70 us: an RCU grace period), so
+/// a clone does it at once, and the runtime when it has nothing else to do.
+pub(crate) fn release() {
+    static RELEASED: AtomicBool = AtomicBool::new(false);
+    if PROTECTED.load(Relaxed)
+        && !RELEASED.swap(true, Relaxed)
+        && let Some(tree) = tree()
+    {
+        // SAFETY: nobody else knows of it.
+        unsafe { libc::close(tree) };
+    }
+}
+
 /// # Safety
 /// The layers are addresses of strings.
 unsafe fn overlay(layers: [usize; 2]) -> Result<usize, i32> {
@@ -129,9 +169,8 @@ unsafe fn overlay(layers: [usize; 2]) -> Result<usize, i32> {
         let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
         // Where a number is too small for them no such mount is made.
         let attributes = usize::try_from(attributes).unwrap_or(usize::MAX);
-        let cloexec = libc::FSMOUNT_CLOEXEC as usize;
         // SAFETY: the call takes integers.
-        unsafe { call(libc::SYS_fsmount, [context, cloexec, attributes, 0, 0]) }
+        unsafe { call(libc::SYS_fsmount, [context, 0, attributes, 0, 0]) }
     };
     let mounted = mount();
     close(context);

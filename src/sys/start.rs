@@ -5,8 +5,9 @@
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering::Relaxed;
 
-use super::{fd, process};
+use super::{fd, process, protect};
 
 static ARGUMENTS: OnceLock<Vec<OsString>> = OnceLock::new();
 
@@ -80,6 +81,9 @@ pub(crate) unsafe fn begin(count: libc::c_int, values: *const *const libc::c_cha
             .collect()
     };
     ARGUMENTS.get_or_init(collect);
+    if protect::PROTECTED.load(Relaxed) {
+        protect::hold();
+    }
     process::without_backtraces();
     process::ignore_pipe_signal();
     fd::ensure_stdio_open().is_ok()
