@@ -107,8 +107,8 @@ unsafe fn from_overlay(
 
 /// The descriptor of the mount.
 ///
-/// The descriptor of the overlay that this program was executed from, by the name that the kernel gives such a file
-/// (AT_EXECFN: /dev/fd/NUMBER/NAME), which no caller and no container chooses for a protected program.
+/// The descriptor of the overlay that this program was executed from, by the name under which the kernel executes such a file
+/// (AT_EXECFN: /dev/fd/NUMBER/NAME). It is only ever closed: a caller that gives it another loses that one.
 fn tree() -> Option<RawFd> {
     // SAFETY: the call reads what the kernel has laid beside the stack.
     let name = unsafe { libc::getauxval(libc::AT_EXECFN) };
