@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -37,8 +37,8 @@ fn nothing_costs_more_than_its_budget(cx: &Cx) {
     if cx.world != World::V2 {
         cx.skip("the budget is that of a cgroup v2 without controllers, and this host's has some");
     }
-    let runtime = cx.dir.join("rundlet");
-    copy_by_pages(&binary, &runtime);
+    let copy = Copy::of(&binary, &cx.token);
+    let runtime = copy.0.join("rundlet");
     let cx = &Cx {
         dir: cx.dir.clone(),
         token: cx.token.clone(),
@@ -76,22 +76,32 @@ fn nothing_costs_more_than_its_budget(cx: &Cx) {
     assert!(over.is_empty(), "more than 3 % over the budget:\n{over}");
 }
 
-/// How a file came into the page cache decides how much of it the kernel maps around a fault: the larger the pieces, the more
-/// (filemap_map_pages), and how large they are is another with each copy, 320 KiB of a peak were seen. What is written page by
-/// page is kept so.
-fn copy_by_pages(binary: &[u8], to: &Path) {
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o755)
-        .open(to)
-        .unwrap();
-    for page in binary.chunks(4096) {
-        file.write_all(page).unwrap();
+/// The directory of a copy of the binary. Not in the temporary one: from a tmpfs the program protects itself with more calls.
+struct Copy(PathBuf);
+
+impl Copy {
+    /// How a file came into the page cache decides how much of it the kernel maps around a fault: the larger the pieces, the
+    /// more (filemap_map_pages), and how large they are is another with each copy, 320 KiB of a peak were seen. What is
+    /// written page by page is kept so.
+    fn of(binary: &[u8], token: &str) -> Copy {
+        let copy = Copy(Path::new(env!("CARGO_TARGET_TMPDIR")).join(token));
+        std::fs::create_dir_all(&copy.0).unwrap();
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o755);
+        let mut file = options.open(copy.0.join("rundlet")).unwrap();
+        for page in binary.chunks(4096) {
+            file.write_all(page).unwrap();
+        }
+        // Until it is on the disk its pages count as written by who maps them.
+        file.sync_all().unwrap();
+        copy
     }
-    // Until it is on the disk its pages count as written by who maps them.
-    file.sync_all().unwrap();
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Of a line of smaps_rollup (proc_pid_smaps(5)).
