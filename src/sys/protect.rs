@@ -105,8 +105,6 @@ unsafe fn from_overlay(
     error
 }
 
-/// The descriptor of the mount.
-///
 /// The descriptor of the overlay that this program was executed from, by the name under which the kernel executes such a file
 /// (AT_EXECFN: /dev/fd/NUMBER/NAME). It is only ever closed: a caller that gives it another loses that one.
 fn tree() -> Option<RawFd> {
@@ -145,6 +143,8 @@ pub(crate) fn release() {
     }
 }
 
+/// The descriptor of the mount.
+///
 /// # Safety
 /// The layers are addresses of strings.
 unsafe fn overlay(layers: [usize; 2]) -> Result<usize, i32> {
